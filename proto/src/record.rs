@@ -1,0 +1,1 @@
+//! The records inside a batch: encoding and decoding (Kafka record, version 2).
