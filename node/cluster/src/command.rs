@@ -1,0 +1,259 @@
+//! Commands of the metadata group and their answers, as values and as bytes.
+//!
+//! A command carries the version it needs. A node that does not know the version, or finds no
+//! command it can read, refuses it with [`Refusal::UnknownCommand`]: the same answer on every
+//! replica of that software, no change and no panic.
+
+use bytes::Bytes;
+use prost::Message as _;
+use seriatim_proto::{
+    ids::{GroupId, NodeId, ReplicaId},
+    internal::v1 as wire,
+};
+
+use wire::{meta_command::Command as Kind, meta_reply::Reply as ReplyKind};
+
+/// The newest command version that this software applies.
+pub const COMMAND_VERSION: u32 = 1;
+
+/// The feature level of this software: what every node must have before a newer command or format
+/// is proposed.
+pub const FEATURE_LEVEL: u32 = 1;
+
+/// Most producer ids handed out at once.
+pub const MAX_PRODUCER_BLOCK: u32 = 100_000;
+
+/// Encodes a command for the log.
+pub(crate) fn encode(command: Kind) -> Bytes {
+    let command = wire::MetaCommand {
+        version: COMMAND_VERSION,
+        command: Some(command),
+    };
+    command.encode_to_vec().into()
+}
+
+/// Reads a command from the log.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Kind, Refusal> {
+    let unknown = |version| Refusal::UnknownCommand { version };
+    match wire::MetaCommand::decode(bytes) {
+        Ok(command) if command.version > COMMAND_VERSION => Err(unknown(command.version)),
+        Ok(command) => command.command.ok_or_else(|| unknown(command.version)),
+        Err(error) => {
+            tracing::error!(%error, "unreadable command in the metadata log");
+            Err(unknown(0))
+        }
+    }
+}
+
+/// Why the metadata group did not do what was asked. Decided while the command is applied, thus the
+/// same on every node; nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A command of another version.
+    #[error(
+        "this version of seriatim does not know a command of version {version}; upgrade every node"
+    )]
+    UnknownCommand {
+        /// The command's version, 0 where unreadable.
+        version: u32,
+    },
+    /// The name is taken.
+    #[error("topic '{name}' exists already")]
+    TopicExists {
+        /// The topic.
+        name: String,
+    },
+    /// No such topic.
+    #[error("there is no topic '{name}'")]
+    UnknownTopic {
+        /// The topic.
+        name: String,
+    },
+    /// Two names that would be one metric name.
+    #[error("the name collides with topic '{name}': names must differ in more than '.' and '_'")]
+    NameCollision {
+        /// The topic that is there.
+        name: String,
+    },
+    /// Fewer nodes than replicas.
+    #[error(
+        "{wanted} replicas need {wanted} nodes, {have} registered; start more nodes or lower \
+         the replication factor"
+    )]
+    NotEnoughNodes {
+        /// Replicas asked for.
+        wanted: u64,
+        /// Nodes there are.
+        have: u64,
+    },
+    /// A node that never registered.
+    #[error("node {node} is not registered in this cluster")]
+    UnknownNode {
+        /// The node.
+        node: NodeId,
+    },
+    /// Another data folder under a node id that is in use at another address.
+    #[error(
+        "node id {node} belongs to the node at {address}, which has another data folder; \
+         give this node an id of its own"
+    )]
+    NodeIdTaken {
+        /// The node.
+        node: NodeId,
+        /// Where the registered node lives.
+        address: String,
+    },
+    /// The replica is not, or no longer, part of the group.
+    #[error("group {group} has no replica {replica}")]
+    UnknownReplica {
+        /// The group.
+        group: GroupId,
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// The cluster was founded before.
+    #[error("the cluster was founded already, as {cluster_id}")]
+    AlreadyFounded {
+        /// Its identity.
+        cluster_id: String,
+    },
+    /// A command without a sensible content.
+    #[error("malformed command: {what}")]
+    Malformed {
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl From<Refusal> for wire::Refusal {
+    fn from(refusal: Refusal) -> Self {
+        let (kind, name, first, second) = match refusal {
+            Refusal::UnknownCommand { version } => (1, String::new(), u64::from(version), 0),
+            Refusal::TopicExists { name } => (2, name, 0, 0),
+            Refusal::UnknownTopic { name } => (3, name, 0, 0),
+            Refusal::NameCollision { name } => (4, name, 0, 0),
+            Refusal::NotEnoughNodes { wanted, have } => (5, String::new(), wanted, have),
+            Refusal::UnknownNode { node } => (6, String::new(), node.0, 0),
+            Refusal::NodeIdTaken { node, address } => (7, address, node.0, 0),
+            Refusal::UnknownReplica { group, replica } => (8, String::new(), group.0, replica.0),
+            Refusal::AlreadyFounded { cluster_id } => (9, cluster_id, 0, 0),
+            Refusal::Malformed { what } => (10, what, 0, 0),
+        };
+        Self {
+            kind,
+            name,
+            first,
+            second,
+        }
+    }
+}
+
+impl From<wire::Refusal> for Refusal {
+    fn from(refusal: wire::Refusal) -> Self {
+        let wire::Refusal {
+            kind,
+            name,
+            first,
+            second,
+        } = refusal;
+        match kind {
+            1 => Self::UnknownCommand {
+                version: u32::try_from(first).unwrap_or(u32::MAX),
+            },
+            2 => Self::TopicExists { name },
+            3 => Self::UnknownTopic { name },
+            4 => Self::NameCollision { name },
+            5 => Self::NotEnoughNodes {
+                wanted: first,
+                have: second,
+            },
+            6 => Self::UnknownNode {
+                node: NodeId(first),
+            },
+            7 => Self::NodeIdTaken {
+                node: NodeId(first),
+                address: name,
+            },
+            8 => Self::UnknownReplica {
+                group: GroupId(first),
+                replica: ReplicaId(second),
+            },
+            9 => Self::AlreadyFounded { cluster_id: name },
+            10 => Self::Malformed { what: name },
+            other => Self::Malformed {
+                what: format!("refused by a newer controller for reason {other} ({name})"),
+            },
+        }
+    }
+}
+
+/// Encodes what a command answered.
+pub(crate) fn encode_reply(reply: Result<ReplyKind, Refusal>) -> wire::MetaReply {
+    let reply = reply.unwrap_or_else(|refusal| ReplyKind::Refused(refusal.into()));
+    wire::MetaReply { reply: Some(reply) }
+}
+
+/// Splits an answer into what was done and why it was not.
+pub(crate) fn decode_reply(reply: wire::MetaReply) -> Result<ReplyKind, Refusal> {
+    match reply.reply {
+        Some(ReplyKind::Refused(refusal)) => Err(refusal.into()),
+        Some(done) => Ok(done),
+        None => Err(Refusal::Malformed {
+            what: "an answer of a newer controller".to_owned(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_survive_the_wire() {
+        let all = [
+            Refusal::UnknownCommand { version: 9 },
+            Refusal::TopicExists { name: "a".into() },
+            Refusal::UnknownTopic { name: "b".into() },
+            Refusal::NameCollision { name: "c".into() },
+            Refusal::NotEnoughNodes { wanted: 3, have: 1 },
+            Refusal::UnknownNode { node: NodeId(4) },
+            Refusal::NodeIdTaken {
+                node: NodeId(4),
+                address: "x:1".into(),
+            },
+            Refusal::UnknownReplica {
+                group: GroupId(1),
+                replica: ReplicaId(2),
+            },
+            Refusal::AlreadyFounded {
+                cluster_id: "u".into(),
+            },
+            Refusal::Malformed { what: "w".into() },
+        ];
+        for refusal in all {
+            let wire = wire::Refusal::from(refusal.clone());
+            assert_eq!(Refusal::from(wire), refusal);
+        }
+    }
+
+    #[test]
+    fn unknown_commands_are_refused() {
+        let newer = wire::MetaCommand {
+            version: COMMAND_VERSION + 1,
+            command: Some(Kind::DeleteTopic(wire::DeleteTopic::default())),
+        };
+        let refused = Err(Refusal::UnknownCommand {
+            version: COMMAND_VERSION + 1,
+        });
+        assert_eq!(decode(&newer.encode_to_vec()), refused);
+        // Field 99 is no command of this version.
+        assert_eq!(
+            decode(&[8, 1, 0x9a, 0x06, 0]),
+            Err(Refusal::UnknownCommand { version: 1 })
+        );
+        assert_eq!(
+            decode(&[0xff; 9]),
+            Err(Refusal::UnknownCommand { version: 0 })
+        );
+    }
+}
