@@ -236,7 +236,7 @@ pub struct RecordBatch {
 impl RecordBatch {
     /// Splits and checks one batch that fills `bytes` exactly: sizes, magic, counts, CRC. What a
     /// producer may not send is refused by [`RecordBatch::from_producer`].
-    pub fn parse(bytes: Bytes) -> Result<Self, BatchError> {
+    pub fn parse(mut bytes: Bytes) -> Result<Self, BatchError> {
         let header = BatchHeader::parse(&bytes)?;
         let need = header.total_bytes();
         if bytes.len() < need {
@@ -248,7 +248,8 @@ impl RecordBatch {
         if bytes.len() > need {
             return Err(BatchError::TrailingBytes(bytes.len() - need));
         }
-        let body = bytes.slice(HEADER_BYTES..);
+        bytes.advance(HEADER_BYTES);
+        let body = bytes;
         let computed = header.compute_crc(&body);
         if computed != header.crc {
             return Err(BatchError::Crc {
@@ -331,7 +332,10 @@ mod tests {
             for bit in 0..8 {
                 let mut bad = bytes.clone();
                 bad[at] ^= 1 << bit;
-                assert!(RecordBatch::parse(bad.into()).is_err(), "byte {at} bit {bit}");
+                assert!(
+                    RecordBatch::parse(bad.into()).is_err(),
+                    "byte {at} bit {bit}"
+                );
             }
         }
     }
@@ -341,7 +345,10 @@ mod tests {
         let bytes = bytes_of(&sample(b"records"));
         for len in 0..bytes.len() {
             let cut = Bytes::copy_from_slice(&bytes[..len]);
-            assert!(matches!(RecordBatch::parse(cut), Err(BatchError::Short { .. })));
+            assert!(matches!(
+                RecordBatch::parse(cut),
+                Err(BatchError::Short { .. })
+            ));
         }
         let longer = [&bytes[..], b"x"].concat();
         let refused = RecordBatch::parse(longer.into());

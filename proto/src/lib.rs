@@ -26,12 +26,7 @@ pub mod v1 {
 }
 
 /// Messages between the nodes of one cluster (generated).
-#[expect(
-    missing_docs,
-    clippy::allow_attributes,
-    clippy::allow_attributes_without_reason,
-    reason = "generated code"
-)]
+#[expect(missing_docs, reason = "generated code")]
 pub mod internal {
     /// Version 1.
     pub mod v1 {

@@ -105,7 +105,10 @@ impl TopicSettings {
         };
         BTreeMap::from([
             ("durability".to_owned(), durability.to_owned()),
-            ("max.message.bytes".to_owned(), self.max_message_bytes.to_string()),
+            (
+                "max.message.bytes".to_owned(),
+                self.max_message_bytes.to_string(),
+            ),
             ("segment.bytes".to_owned(), self.segment_bytes.to_string()),
         ])
     }
@@ -153,9 +156,19 @@ mod tests {
     #[test]
     fn refused() {
         let mut settings = TopicSettings::default();
-        assert!(matches!(settings.set("durabilty", "os"), Err(SettingError::Unknown(_))));
-        for (name, value) in [("durability", "no"), ("segment.bytes", "1"), ("segment.bytes", "x")] {
-            assert!(matches!(settings.set(name, value), Err(SettingError::Value { .. })));
+        assert!(matches!(
+            settings.set("durabilty", "os"),
+            Err(SettingError::Unknown(_))
+        ));
+        for (name, value) in [
+            ("durability", "no"),
+            ("segment.bytes", "1"),
+            ("segment.bytes", "x"),
+        ] {
+            assert!(matches!(
+                settings.set(name, value),
+                Err(SettingError::Value { .. })
+            ));
         }
         assert_eq!(settings, TopicSettings::default());
     }
