@@ -6,4 +6,5 @@
 pub mod clock;
 pub mod net;
 pub mod rng;
+pub mod sim;
 pub mod task;

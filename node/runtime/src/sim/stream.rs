@@ -1,0 +1,88 @@
+//! One end of a simulated connection.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Sleep,
+};
+
+use super::{
+    clock,
+    network::Shared,
+    pipe::{Found, SharedPipe},
+};
+
+#[derive(Debug)]
+pub(super) struct SimStream {
+    pub(super) shared: Arc<Shared>,
+    pub(super) receives: SharedPipe,
+    pub(super) sends: SharedPipe,
+    /// Wakes the reader when the next bytes arrive.
+    pub(super) arrival: Option<Pin<Box<Sleep>>>,
+}
+
+impl AsyncRead for SimStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            let found = this.receives.lock().read(clock::time(), buf, cx.waker());
+            match ready!(found)? {
+                Found::Bytes(_) => {
+                    this.arrival = None;
+                    return Poll::Ready(Ok(()));
+                }
+                Found::Later(at) => {
+                    let sleep = tokio::time::sleep_until(clock::instant(at));
+                    let arrival = this.arrival.insert(Box::pin(sleep));
+                    ready!(arrival.as_mut().poll(cx));
+                }
+            }
+        }
+    }
+}
+
+impl AsyncWrite for SimStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let at = self.shared.arrival(buf.len());
+        self.sends.lock().write(at, buf, cx.waker())
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        false
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let at = self.shared.arrival(0);
+        self.sends.lock().close(at);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for SimStream {
+    fn drop(&mut self) {
+        let at = self.shared.arrival(0);
+        self.sends.lock().close(at);
+        self.receives.lock().deafen();
+    }
+}
