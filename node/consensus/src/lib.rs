@@ -1,1 +1,27 @@
-//! Placeholder.
+//! Consensus: many Raft groups in one process. The only crate that names openraft.
+//!
+//! A [`Group`] replicates one [`seriatim_storage::Log`] and feeds a [`StateMachine`] with what is
+//! committed. [`Consensus`] is the registry of all groups of a node and drives their heartbeats and
+//! elections; [`Lane`] carries their messages. It knows nothing of topics or clients.
+#![warn(missing_docs)]
+
+mod codec;
+mod driver;
+mod group;
+mod lane;
+mod log_store;
+mod machine;
+mod network;
+mod raft;
+mod receive;
+mod registry;
+mod types;
+
+pub use group::{Group, Pending};
+pub use lane::{Lane, LaneError, LaneService};
+pub use registry::Consensus;
+pub use types::{
+    Applied, AppliedEntry, AppliedPayload, AppliedState, ConsensusError, ConsensusOptions,
+    GroupSpec, GroupState, GroupStatus, Member, Proposal, ProposeError, Reply, Role, SmError,
+    Snapshot, StateMachine,
+};

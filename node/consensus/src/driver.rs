@@ -1,0 +1,84 @@
+//! Heartbeats and elections of all groups of a node, from one task.
+//!
+//! A timer per group would cost about five times as much (openraft's tick wakes the whole core of a
+//! group); this loop only touches groups that are due.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use seriatim_proto::ids::GroupId;
+use seriatim_runtime::{
+    clock::{self, Instant},
+    rng,
+};
+
+use crate::{ConsensusOptions, Group, Role, registry::Groups};
+
+const STEP: Duration = Duration::from_millis(25);
+
+/// What the driver remembers of a group.
+struct Plan {
+    /// When its leader sends the next heartbeat.
+    heartbeat: Instant,
+    /// Silence after which this replica asks for votes; drawn anew after each attempt.
+    patience: Duration,
+}
+
+pub(crate) async fn run(groups: Arc<Groups>, options: ConsensusOptions) {
+    let mut plans: HashMap<GroupId, Plan> = HashMap::new();
+    loop {
+        clock::sleep(STEP).await;
+        let all = groups.all();
+        if plans.len() > 2 * all.len() + 16 {
+            plans.retain(|id, _plan| groups.get(*id).is_some());
+        }
+        for group in all {
+            let plan = plans.entry(group.key().group).or_insert_with(|| Plan {
+                heartbeat: clock::now() + rng::duration_below(options.heartbeat_interval),
+                // A group that was just opened has no leader to be patient with.
+                patience: Duration::from_millis(100)
+                    + rng::duration_below(options.election_timeout / 2),
+            });
+            drive(&group, plan, &options).await;
+        }
+    }
+}
+
+async fn drive(group: &Group, plan: &mut Plan, options: &ConsensusOptions) {
+    let (role, failed) = {
+        let state = group.state();
+        let state = state.borrow();
+        (state.role, state.failed.is_some())
+    };
+    if failed {
+        return;
+    }
+    let now = clock::now();
+    match role {
+        Role::Leader => {
+            group.heard_from_leader();
+            if now >= plan.heartbeat {
+                plan.heartbeat = now + options.heartbeat_interval;
+                if let Err(fatal) = group.raft().trigger().heartbeat().await {
+                    tracing::debug!(group = group.name(), %fatal, "cannot send a heartbeat");
+                }
+            }
+        }
+        Role::Follower | Role::Candidate => {
+            if now.saturating_duration_since(group.heard()) >= plan.patience {
+                plan.patience =
+                    options.election_timeout + rng::duration_below(options.election_timeout / 2);
+                tracing::debug!(
+                    group = group.name(),
+                    "no leader was heard of: asking for votes"
+                );
+                group.elect_now().await;
+            } else if plan.patience < options.election_timeout
+                && group.state().borrow().leader.is_some()
+            {
+                plan.patience =
+                    options.election_timeout + rng::duration_below(options.election_timeout / 2);
+            }
+        }
+        Role::Learner => {}
+    }
+}

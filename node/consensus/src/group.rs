@@ -1,0 +1,340 @@
+//! The handle of one group on this node.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures::ready;
+use openraft::{
+    ReadPolicy, ServerState,
+    async_runtime::watch::WatchReceiver as _,
+    errors::{ClientWriteError, ForwardReason, ForwardToLeader, InitializeError, RaftError},
+    impls::OneshotResponder,
+    raft::ClientWriteResult,
+    type_config::TypeConfigExt as _,
+};
+use parking_lot::Mutex;
+use seriatim_proto::ids::{NodeId, ReplicaId};
+use seriatim_runtime::clock::{self, Instant};
+use seriatim_storage::{Log, LogId, LogKey};
+use tokio::sync::watch;
+
+use crate::{
+    Applied, ConsensusError, GroupState, GroupStatus, Member, Proposal, ProposeError, Role,
+    raft::{Data, Peer, Raft, Types, from_raft},
+};
+
+/// One group on this node. Cloning is cheap.
+#[derive(Clone)]
+pub struct Group(Arc<Inner>);
+
+struct Inner {
+    key: LogKey,
+    name: String,
+    raft: Raft,
+    log: Log,
+    state: watch::Receiver<GroupState>,
+    applied: Arc<Mutex<Option<LogId>>>,
+    /// When a leader was last heard of, or this replica last asked for votes.
+    heard: Mutex<Instant>,
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group")
+            .field("key", &self.0.key)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Group {
+    pub(crate) fn new(
+        (key, name): (LogKey, String),
+        raft: Raft,
+        log: Log,
+        state: watch::Receiver<GroupState>,
+        applied: Arc<Mutex<Option<LogId>>>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            key,
+            name,
+            raft,
+            log,
+            state,
+            applied,
+            heard: Mutex::new(clock::now()),
+        }))
+    }
+
+    /// The group and this node's replica.
+    pub fn key(&self) -> LogKey {
+        self.0.key
+    }
+
+    /// For log lines.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The group's log on this node.
+    pub fn log(&self) -> &Log {
+        &self.0.log
+    }
+
+    pub(crate) fn raft(&self) -> &Raft {
+        &self.0.raft
+    }
+
+    pub(crate) fn heard_from_leader(&self) {
+        *self.0.heard.lock() = clock::now();
+    }
+
+    pub(crate) fn heard(&self) -> Instant {
+        *self.0.heard.lock()
+    }
+
+    /// Gives an empty group its first members; does nothing if it has members already. Every
+    /// first member may call this with the same members.
+    pub async fn initialize(
+        &self,
+        members: BTreeMap<ReplicaId, NodeId>,
+    ) -> Result<(), ConsensusError> {
+        let members: BTreeMap<u64, Peer> = members
+            .into_iter()
+            .map(|(replica, node)| (replica.0, Peer { node }))
+            .collect();
+        match self.0.raft.initialize(members).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(RaftError::APIError(error)) => Err(ConsensusError::Refused(error.to_string())),
+            Err(RaftError::Fatal(fatal)) => Err(ConsensusError::Stopped(fatal.to_string())),
+        }
+    }
+
+    /// Enqueues a proposal for the leader of `term`; proposals keep the order in which these calls
+    /// return. The result arrives when the entry is applied.
+    pub async fn submit(&self, proposal: Proposal, term: u64) -> Result<Pending, ProposeError> {
+        let data = match proposal {
+            Proposal::Batch(batch) => Data::Batch(batch),
+            Proposal::Command(bytes) => Data::Command(bytes),
+        };
+        let (sender, result) = Types::oneshot();
+        let responder = OneshotResponder::new(sender);
+        let write = self
+            .0
+            .raft
+            .write(data)
+            .with_leader(term)
+            .responder(responder);
+        if let Err(fatal) = write.await {
+            return Err(ProposeError::Stopped(fatal.to_string()));
+        }
+        Ok(Pending {
+            result: Box::pin(async move { result.await.ok() }),
+        })
+    }
+
+    /// Changes with elections and failure only.
+    pub fn state(&self) -> watch::Receiver<GroupState> {
+        self.0.state.clone()
+    }
+
+    /// Everything about the group at this moment.
+    pub fn status(&self) -> GroupStatus {
+        let (membership, matched) = {
+            let receiver = self.0.raft.metrics();
+            let metrics = receiver.borrow_watched();
+            (
+                metrics.membership_config.clone(),
+                metrics.replication.clone(),
+            )
+        };
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let member = |(replica, peer): (&u64, &Peer)| Member {
+            replica: ReplicaId(*replica),
+            node: peer.node,
+            voter: voters.contains(replica),
+            matched: matched
+                .as_ref()
+                .and_then(|matched| matched.get(replica))
+                .and_then(|id| id.as_ref().map(|id| id.index)),
+        };
+        GroupStatus {
+            state: self.0.state.borrow().clone(),
+            membership: membership.nodes().map(member).collect(),
+            last_index: self.0.log.last_log_id().map_or(0, |id| id.index),
+            applied: *self.0.applied.lock(),
+        }
+    }
+
+    /// Returns once this leader has confirmed with a majority that it still leads and has applied
+    /// all that was committed when it asked.
+    pub async fn read_barrier(&self) -> Result<(), ConsensusError> {
+        match self.0.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+            Ok(_read) => Ok(()),
+            Err(RaftError::APIError(error)) => Err(ConsensusError::Refused(error.to_string())),
+            Err(RaftError::Fatal(fatal)) => Err(ConsensusError::Stopped(fatal.to_string())),
+        }
+    }
+
+    /// Adds a member without a vote and waits until it has nearly caught up.
+    pub async fn add_learner(
+        &self,
+        replica: ReplicaId,
+        node: NodeId,
+    ) -> Result<(), ConsensusError> {
+        let added = self
+            .0
+            .raft
+            .add_learner(replica.0, Peer { node }, true)
+            .await;
+        added.map(|_response| ()).map_err(refused)
+    }
+
+    /// Makes `voters` the voters: new ones catch up first, then the change is joint.
+    pub async fn change_members(
+        &self,
+        voters: BTreeMap<ReplicaId, NodeId>,
+    ) -> Result<(), ConsensusError> {
+        let known: BTreeSet<ReplicaId> = self
+            .status()
+            .membership
+            .iter()
+            .map(|member| member.replica)
+            .collect();
+        for (replica, node) in voters
+            .iter()
+            .filter(|(replica, _node)| !known.contains(replica))
+        {
+            self.add_learner(*replica, *node).await?;
+        }
+        let ids: BTreeSet<u64> = voters.keys().map(|replica| replica.0).collect();
+        let changed = self.0.raft.change_membership(ids, false).await;
+        changed.map(|_response| ()).map_err(refused)
+    }
+
+    /// Removes a member that does not vote.
+    pub async fn remove(&self, replica: ReplicaId) -> Result<(), ConsensusError> {
+        let gone = openraft::ChangeMembers::RemoveNodes(BTreeSet::from([replica.0]));
+        let changed = self.0.raft.change_membership(gone, false).await;
+        changed.map(|_response| ()).map_err(refused)
+    }
+
+    /// Hands leadership over; the target must be a voter that is reachable and caught up.
+    pub async fn transfer_leader(&self, to: ReplicaId) -> Result<(), ConsensusError> {
+        let sent = self.0.raft.trigger().transfer_leader(to.0).await;
+        sent.map_err(|fatal| ConsensusError::Stopped(fatal.to_string()))
+    }
+
+    /// Asks for votes now, if a pre-vote says that it could win.
+    pub async fn elect_now(&self) {
+        self.heard_from_leader();
+        if let Err(fatal) = self.0.raft.trigger().elect(true).await {
+            tracing::debug!(group = %self.0.name, %fatal, "cannot ask for votes");
+        }
+    }
+}
+
+fn refused(error: RaftError<Types, ClientWriteError<Types>>) -> ConsensusError {
+    match error {
+        RaftError::APIError(error) => ConsensusError::Refused(error.to_string()),
+        RaftError::Fatal(fatal) => ConsensusError::Stopped(fatal.to_string()),
+    }
+}
+
+type Written = Option<ClientWriteResult<Types>>;
+
+/// A proposal under way. Dropping it does not withdraw the proposal.
+pub struct Pending {
+    result: Pin<Box<dyn Future<Output = Written> + Send>>,
+}
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pending").finish_non_exhaustive()
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<Applied, ProposeError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let not_leader = |forward: ForwardToLeader<Types>, maybe_applied| ProposeError::NotLeader {
+            leader: forward.leader_node.map(|peer| peer.node),
+            maybe_applied,
+        };
+        Poll::Ready(match ready!(self.result.as_mut().poll(cx)) {
+            Some(Ok(response)) => Ok(Applied {
+                log_id: from_raft(&response.log_id),
+                reply: response.data,
+            }),
+            Some(Err(ClientWriteError::ForwardToLeader(forward))) => {
+                if forward.reason == ForwardReason::LeaseExpired {
+                    Err(ProposeError::LeaseExpired)
+                } else {
+                    Err(not_leader(forward, false))
+                }
+            }
+            Some(Err(ClientWriteError::LogEntryDiscarded(forward))) => {
+                Err(not_leader(forward, true))
+            }
+            Some(Err(error)) => Err(ProposeError::Stopped(error.to_string())),
+            // The core stopped with the entry under way.
+            None => Err(ProposeError::NotLeader {
+                leader: None,
+                maybe_applied: true,
+            }),
+        })
+    }
+}
+
+/// Follows openraft's metrics and publishes what the layers above want to know.
+pub(crate) async fn publish_state(raft: Raft, state: watch::Sender<GroupState>) {
+    let mut metrics = raft.server_metrics();
+    loop {
+        let now = {
+            let metrics = metrics.borrow_watched();
+            let role = match metrics.state {
+                ServerState::Leader => Role::Leader,
+                ServerState::Candidate => Role::Candidate,
+                ServerState::Follower => Role::Follower,
+                ServerState::Learner | ServerState::Shutdown => Role::Learner,
+            };
+            let leader = metrics.current_leader.and_then(|id| {
+                let peer = metrics.membership_config.get_node(&id)?;
+                Some((ReplicaId(id), peer.node))
+            });
+            GroupState {
+                role,
+                term: metrics.vote.leader_id.term,
+                leader,
+                failed: None,
+            }
+        };
+        let _changed = state.send_if_modified(|old| {
+            let changed = *old != now;
+            if changed {
+                *old = now;
+            }
+            changed
+        });
+        if metrics.changed().await.is_err() {
+            break;
+        }
+    }
+    let why = {
+        let receiver = raft.metrics();
+        let running = receiver.borrow_watched().running_state.clone();
+        running
+            .err()
+            .map_or_else(|| "closed".to_owned(), |fatal| fatal.to_string())
+    };
+    state.send_modify(|state| {
+        state.role = Role::Learner;
+        state.leader = None;
+        state.failed = Some(why);
+    });
+}

@@ -1,0 +1,263 @@
+//! The replication lane: messages between nodes over one TCP connection per peer and class.
+//!
+//! Requests of many groups share a connection, are pipelined and matched to answers by id. A class
+//! of its own keeps votes and heartbeats from waiting behind megabytes of entries. Payloads are
+//! attached behind the message header and written with `writev`; a received message is one buffer
+//! of which entries are slices, so no payload byte is copied in user space.
+
+mod connection;
+mod wire;
+
+use std::{collections::HashMap, fmt, io, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use seriatim_proto::ids::NodeId;
+use seriatim_runtime::{
+    clock,
+    net::{BoxFuture, Net},
+    task::TaskGroup,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use connection::Outgoing;
+
+/// Requests that wait for one connection at most.
+const QUEUE: usize = 1024;
+
+/// Kinds below this are the crate's own.
+const FIRST_SERVICE_KIND: u16 = 100;
+
+/// Which connection to a peer a message takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Class {
+    /// Votes, heartbeats, the cluster layer's calls.
+    Control = 0,
+    /// Entries.
+    Append = 1,
+    /// Snapshots.
+    Snapshot = 2,
+}
+
+/// Why a call over the lane failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LaneError {
+    /// The node's address is not known.
+    #[error("the address of node {0} is not known")]
+    UnknownNode(NodeId),
+    /// No connection, or it broke; the request may have been handled.
+    #[error("{address}: {why}")]
+    Unreachable {
+        /// The peer.
+        address: String,
+        /// What failed.
+        why: String,
+    },
+    /// The peer refused the connection for good, for instance because it is in another cluster.
+    #[error("{address} refused the connection: {why}")]
+    Refused {
+        /// The peer.
+        address: String,
+        /// What it said.
+        why: String,
+    },
+    /// No answer in time; the request may have been handled.
+    #[error("{address} did not answer within {} ms", after.as_millis())]
+    Timeout {
+        /// The peer.
+        address: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The peer's handler said no.
+    #[error("{0}")]
+    Failed(String),
+    /// Too many requests wait for this connection.
+    #[error("too many requests wait for {0}")]
+    Overloaded(String),
+    /// The lane was shut down.
+    #[error("the replication lane is shut down")]
+    Closed,
+}
+
+/// Answers calls of one kind from other nodes.
+#[async_trait]
+pub trait LaneService: Send + Sync + 'static {
+    /// The answer, or why there is none, which the caller sees as [`LaneError::Failed`].
+    async fn call(&self, from: NodeId, body: Bytes) -> Result<Bytes, String>;
+}
+
+/// Answers the crate's own kinds. The future is polled once, in the order of arrival, before the
+/// next request of the connection is looked at: what it enqueues in that first poll keeps order.
+pub(crate) trait Handler: Send + Sync + 'static {
+    fn handle(
+        self: Arc<Self>,
+        from: NodeId,
+        kind: u16,
+        body: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, String>>;
+}
+
+type ClusterId = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// This node's end of the lane. Cloning is cheap.
+#[derive(Clone)]
+pub struct Lane(Arc<Inner>);
+
+pub(crate) struct Inner {
+    net: Net,
+    me: NodeId,
+    local_addr: String,
+    cluster_id: ClusterId,
+    tasks: TaskGroup,
+    peers: RwLock<HashMap<NodeId, String>>,
+    links: Mutex<HashMap<(String, Class), mpsc::Sender<Outgoing>>>,
+    services: RwLock<HashMap<u16, Arc<dyn LaneService>>>,
+    handler: RwLock<Option<Arc<dyn Handler>>>,
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane")
+            .field("me", &self.0.me)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Lane {
+    /// Binds `listen` and accepts connections until `tasks` are cancelled. `cluster_id` says which
+    /// cluster this node belongs to, if it does yet; a peer of another one is refused.
+    pub async fn start(
+        net: Net,
+        listen: &str,
+        me: NodeId,
+        cluster_id: impl Fn() -> Option<String> + Send + Sync + 'static,
+        tasks: TaskGroup,
+    ) -> io::Result<Self> {
+        let listener = net.listen(listen).await?;
+        let inner = Arc::new(Inner {
+            net,
+            me,
+            local_addr: listener.local_addr()?,
+            cluster_id: Box::new(cluster_id),
+            tasks: tasks.clone(),
+            peers: RwLock::default(),
+            links: Mutex::default(),
+            services: RwLock::default(),
+            handler: RwLock::default(),
+        });
+        let _running = tasks.spawn("lane-accept", connection::accept(inner.clone(), listener));
+        Ok(Self(inner))
+    }
+
+    /// The address that connections are accepted at.
+    pub fn local_addr(&self) -> &str {
+        &self.0.local_addr
+    }
+
+    /// Sets or forgets a node's replication address.
+    pub fn set_peer(&self, node: NodeId, address: Option<String>) {
+        let mut peers = self.0.peers.write();
+        let _old = match address {
+            Some(address) => peers.insert(node, address),
+            None => peers.remove(&node),
+        };
+    }
+
+    /// Registers the answers to `kind`, which is 100 or more.
+    pub fn register(&self, kind: u16, service: Arc<dyn LaneService>) {
+        debug_assert!(
+            kind >= FIRST_SERVICE_KIND,
+            "kinds below 100 are the lane's own"
+        );
+        let _old = self.0.services.write().insert(kind, service);
+    }
+
+    pub(crate) fn set_handler(&self, handler: Arc<dyn Handler>) {
+        *self.0.handler.write() = Some(handler);
+    }
+
+    /// Asks a node of which the address was set.
+    pub async fn call(
+        &self,
+        to: NodeId,
+        kind: u16,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, LaneError> {
+        let pending = self.send(to, Class::Control, kind, vec![body])?;
+        pending.answer(timeout).await.map(|(_node, bytes)| bytes)
+    }
+
+    /// Asks whoever listens at `address`, and says which node that is.
+    pub async fn call_addr(
+        &self,
+        address: &str,
+        kind: u16,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<(NodeId, Bytes), LaneError> {
+        let pending = self.send_to(address.to_owned(), Class::Control, kind, vec![body])?;
+        pending.answer(timeout).await
+    }
+
+    /// Enqueues a request; requests of one class to one node are sent in the order of these calls.
+    pub(crate) fn send(
+        &self,
+        to: NodeId,
+        class: Class,
+        kind: u16,
+        parts: Vec<Bytes>,
+    ) -> Result<PendingAnswer, LaneError> {
+        let address = self.0.peers.read().get(&to).cloned();
+        let address = address.ok_or(LaneError::UnknownNode(to))?;
+        self.send_to(address, class, kind, parts)
+    }
+
+    fn send_to(
+        &self,
+        address: String,
+        class: Class,
+        kind: u16,
+        parts: Vec<Bytes>,
+    ) -> Result<PendingAnswer, LaneError> {
+        if self.0.tasks.is_cancelled() {
+            return Err(LaneError::Closed);
+        }
+        let (reply, answer) = oneshot::channel();
+        let outgoing = Outgoing { kind, parts, reply };
+        let mut links = self.0.links.lock();
+        let link = links.entry((address.clone(), class)).or_insert_with(|| {
+            let (sender, receiver) = mpsc::channel(QUEUE);
+            let link = connection::link(self.0.clone(), address.clone(), class, receiver);
+            let _running = self.0.tasks.spawn("lane-link", link);
+            sender
+        });
+        match link.try_send(outgoing) {
+            Ok(()) => Ok(PendingAnswer { address, answer }),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(LaneError::Overloaded(address)),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(LaneError::Closed),
+        }
+    }
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub(crate) struct PendingAnswer {
+    address: String,
+    answer: oneshot::Receiver<Result<(NodeId, Bytes), LaneError>>,
+}
+
+impl PendingAnswer {
+    pub(crate) async fn answer(self, limit: Duration) -> Result<(NodeId, Bytes), LaneError> {
+        match clock::timeout(limit, self.answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_dropped)) => Err(LaneError::Closed),
+            Err(_elapsed) => Err(LaneError::Timeout {
+                address: self.address,
+                after: limit,
+            }),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The answering side: Raft messages from other nodes to the groups of this one.
+
+use std::sync::Arc;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use openraft::{alias::SnapshotMetaOf, alias::SnapshotOf, raft::TransferLeaderRequest};
+use seriatim_proto::ids::{GroupId, NodeId, Offset, ReplicaId};
+use seriatim_runtime::net::BoxFuture;
+
+use crate::{
+    AppliedState, Group, Snapshot,
+    codec::{self, Malformed},
+    lane::Handler,
+    raft::{RaftVote, StoredMembership, Types, from_raft, to_raft},
+    registry::Groups,
+};
+
+/// Message kinds.
+pub(crate) mod kind {
+    pub(crate) const APPEND: u16 = 1;
+    pub(crate) const VOTE: u16 = 2;
+    pub(crate) const PRE_VOTE: u16 = 3;
+    pub(crate) const SNAPSHOT: u16 = 4;
+    pub(crate) const TRANSFER: u16 = 5;
+}
+
+/// Hands messages to the groups.
+pub(crate) struct Receiver(pub(crate) Arc<Groups>);
+
+impl Handler for Receiver {
+    fn handle(
+        self: Arc<Self>,
+        _from: NodeId,
+        kind: u16,
+        mut body: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, String>> {
+        Box::pin(async move {
+            let text = |error: Malformed| error.to_string();
+            let group = GroupId(codec::get_u64(&mut body).map_err(text)?);
+            let replica = ReplicaId(codec::get_u64(&mut body).map_err(text)?);
+            let Some(group) = self.0.get(group) else {
+                return Err(format!("group {group} is not open on this node"));
+            };
+            if group.key().replica != replica {
+                return Err(format!("replica {replica} is not on this node any more"));
+            }
+            answer(&group, kind, body).await
+        })
+    }
+}
+
+async fn answer(group: &Group, kind: u16, mut body: Bytes) -> Result<Bytes, String> {
+    let text = |error: Malformed| error.to_string();
+    let raft = group.raft();
+    match kind {
+        kind::APPEND => {
+            let request = codec::decode_append(body).map_err(text)?;
+            let from_leader = request.vote.committed;
+            let response = raft
+                .append_entries(request)
+                .await
+                .map_err(|e| e.to_string())?;
+            let accepted = !matches!(
+                response,
+                openraft::raft::AppendEntriesResponse::HigherVote(_)
+            );
+            if from_leader && accepted {
+                group.heard_from_leader();
+            }
+            Ok(codec::encode_append_response(&response))
+        }
+        kind::VOTE => {
+            let request = codec::decode_vote_request(body).map_err(text)?;
+            let response = raft.vote(request).await.map_err(|e| e.to_string())?;
+            if response.vote_granted {
+                group.heard_from_leader();
+            }
+            Ok(codec::encode_vote_response(&response))
+        }
+        kind::PRE_VOTE => {
+            let request = codec::decode_vote_request(body).map_err(text)?;
+            let response = raft.pre_vote(request).await.map_err(|e| e.to_string())?;
+            Ok(codec::encode_vote_response(&response))
+        }
+        kind::SNAPSHOT => {
+            let (vote, snapshot) = decode_snapshot(body).map_err(text)?;
+            group.heard_from_leader();
+            let installed = raft.install_full_snapshot(vote, snapshot).await;
+            let response = installed.map_err(|e| e.to_string())?;
+            let mut out = BytesMut::new();
+            codec::put_vote(&mut out, &response.vote);
+            Ok(out.freeze())
+        }
+        kind::TRANSFER => {
+            let vote = codec::get_vote(&mut body).map_err(text)?;
+            let to = codec::get_u64(&mut body).map_err(text)?;
+            let last = codec::get_log_id(&mut body).map_err(text)?;
+            let request = TransferLeaderRequest::<Types>::new(vote, to, last);
+            let handled = raft.handle_transfer_leader(request).await;
+            match handled.map_err(|e| e.to_string())? {
+                Ok(()) => Ok(Bytes::new()),
+                Err(refused) => Err(refused.to_string()),
+            }
+        }
+        _ => Err(format!("unknown Raft message kind {kind}")),
+    }
+}
+
+pub(crate) fn encode_snapshot(to: &mut BytesMut, vote: &RaftVote, snapshot: &Snapshot) {
+    codec::put_vote(to, vote);
+    codec::put_log_id(to, snapshot.state.log_id.map(to_raft).as_ref());
+    to.put_i64(snapshot.next_offset.0);
+    let membership = snapshot.state.membership.clone().unwrap_or_default();
+    to.put_u32(u32::try_from(membership.len()).unwrap_or(u32::MAX));
+    to.extend_from_slice(&membership);
+    to.extend_from_slice(&snapshot.data);
+}
+
+fn decode_snapshot(mut body: Bytes) -> Result<(RaftVote, SnapshotOf<Types, Snapshot>), Malformed> {
+    let short = Malformed("snapshot cut short");
+    let vote = codec::get_vote(&mut body)?;
+    let log_id = codec::get_log_id(&mut body)?;
+    let next_offset = Offset(codec::get_u64(&mut body)?.cast_signed());
+    let length = {
+        use bytes::Buf as _;
+        body.try_get_u32().map_err(|_short| short)? as usize
+    };
+    if length > body.len() {
+        return Err(short);
+    }
+    let membership = body.split_to(length);
+    let stored = if membership.is_empty() {
+        StoredMembership::default()
+    } else {
+        codec::decode_stored(membership.clone())?
+    };
+    let snapshot = Snapshot {
+        state: AppliedState {
+            log_id: log_id.as_ref().map(from_raft),
+            membership: (!membership.is_empty()).then_some(membership),
+        },
+        next_offset,
+        data: body,
+    };
+    let meta = SnapshotMetaOf::<Types> {
+        last_log_id: log_id,
+        last_membership: stored,
+    };
+    Ok((vote, SnapshotOf::<Types, Snapshot> { meta, snapshot }))
+}

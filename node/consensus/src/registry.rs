@@ -1,0 +1,180 @@
+//! All groups of a node.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use openraft::{Config, SnapshotPolicy};
+use parking_lot::{Mutex, RwLock};
+use seriatim_proto::ids::GroupId;
+use seriatim_runtime::task::TaskGroup;
+use seriatim_storage::Storage;
+use tokio::sync::watch;
+
+use crate::{
+    ConsensusError, ConsensusOptions, Group, GroupSpec, GroupState, Lane, Role, StateMachine,
+    driver, group, log_store::LogStore, machine::Machine, network::Factory, raft::Raft,
+    receive::Receiver,
+};
+
+/// The open groups by id.
+#[derive(Default)]
+pub(crate) struct Groups(RwLock<HashMap<GroupId, Group>>);
+
+impl Groups {
+    pub(crate) fn get(&self, group: GroupId) -> Option<Group> {
+        self.0.read().get(&group).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Group> {
+        self.0.read().values().cloned().collect()
+    }
+}
+
+/// The groups of a node. Cloning is cheap.
+#[derive(Clone)]
+pub struct Consensus(Arc<Inner>);
+
+struct Inner {
+    options: ConsensusOptions,
+    config: Arc<Config>,
+    storage: Storage,
+    lane: Lane,
+    groups: Arc<Groups>,
+    tasks: TaskGroup,
+}
+
+impl std::fmt::Debug for Consensus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consensus")
+            .field("options", &self.0.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Consensus {
+    /// Serves Raft messages on `lane` and drives heartbeats and elections of the groups that will
+    /// be opened.
+    pub fn new(options: ConsensusOptions, storage: Storage, lane: Lane) -> Self {
+        let groups = Arc::new(Groups::default());
+        lane.set_handler(Arc::new(Receiver(groups.clone())));
+        let tasks = TaskGroup::new();
+        let _running = tasks.spawn("raft-driver", driver::run(groups.clone(), options.clone()));
+        let config = Arc::new(config(&options));
+        Self(Arc::new(Inner {
+            options,
+            config,
+            storage,
+            lane,
+            groups,
+            tasks,
+        }))
+    }
+
+    /// Opens one replica and lets it take part.
+    pub async fn open(
+        &self,
+        spec: GroupSpec,
+        machine: Arc<dyn StateMachine>,
+    ) -> Result<Group, ConsensusError> {
+        let inner = &self.0;
+        if inner.groups.get(spec.key.group).is_some() {
+            return Err(ConsensusError::Open(spec.key));
+        }
+        let log = inner
+            .storage
+            .open_log(spec.key, spec.log)
+            .await
+            .map_err(|error| {
+                if error.is_damage() {
+                    ConsensusError::Damaged(error)
+                } else {
+                    ConsensusError::Storage(error)
+                }
+            })?;
+        let applied = Arc::new(Mutex::new(None));
+        let machine = Machine {
+            machine,
+            log: log.clone(),
+            applied: applied.clone(),
+        };
+        let store = LogStore {
+            storage: inner.storage.clone(),
+            log: log.clone(),
+            max_read_bytes: inner.options.max_append_bytes,
+        };
+        let network = Factory {
+            lane: inner.lane.clone(),
+            group: spec.key.group,
+        };
+        let replica = spec.key.replica.0;
+        let raft = Raft::new(replica, inner.config.clone(), network, store, machine).await;
+        let raft = raft.map_err(|fatal| ConsensusError::Stopped(fatal.to_string()))?;
+        let (sender, state) = watch::channel(GroupState {
+            role: Role::Learner,
+            term: 0,
+            leader: None,
+            failed: None,
+        });
+        let _running = inner
+            .tasks
+            .spawn("raft-state", group::publish_state(raft.clone(), sender));
+        let group = Group::new((spec.key, spec.name), raft, log, state, applied);
+        let _none = inner.groups.0.write().insert(spec.key.group, group.clone());
+        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+        metrics::gauge!("seriatim_raft_groups").set(inner.groups.0.read().len() as f64);
+        Ok(group)
+    }
+
+    /// Closes a group on this node; its log stays.
+    pub async fn close(&self, group: GroupId) {
+        let closed = self.0.groups.0.write().remove(&group);
+        if let Some(group) = closed
+            && let Err(error) = group.raft().shutdown().await
+        {
+            tracing::warn!(group = group.name(), %error, "the group did not stop cleanly");
+        }
+    }
+
+    /// An open group.
+    pub fn get(&self, group: GroupId) -> Option<Group> {
+        self.0.groups.get(group)
+    }
+
+    /// Closes every group.
+    pub async fn shutdown(&self) {
+        let all = self.0.groups.all();
+        let closing = all.iter().map(|group| self.close(group.key().group));
+        let _done: Vec<()> = futures::future::join_all(closing).await;
+        if !self.0.tasks.shutdown(Duration::from_secs(5)).await {
+            tracing::warn!("some tasks of the Raft groups did not end in time");
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// openraft's settings: its own timers are off, the driver runs them for all groups together.
+fn config(options: &ConsensusOptions) -> Config {
+    let timeout = millis(options.election_timeout);
+    Config {
+        cluster_name: "seriatim".to_owned(),
+        heartbeat_interval: millis(options.heartbeat_interval),
+        election_timeout_min: timeout
+            .saturating_sub(100)
+            .max(millis(options.heartbeat_interval) + 1),
+        election_timeout_max: timeout,
+        max_payload_entries: 256,
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        api_channel_size: Some(1024),
+        notification_channel_size: Some(1024),
+        state_machine_channel_size: Some(1024),
+        enable_tick: false,
+        enable_heartbeat: true,
+        enable_elect: true,
+        enable_pre_vote: Some(true),
+        enable_leader_restore: Some(false),
+        ..Config::default()
+    }
+}
