@@ -134,6 +134,11 @@ impl Consensus {
         }
     }
 
+    /// The storage that the groups' logs are in.
+    pub fn storage(&self) -> &Storage {
+        &self.0.storage
+    }
+
     /// An open group.
     pub fn get(&self, group: GroupId) -> Option<Group> {
         self.0.groups.get(group)

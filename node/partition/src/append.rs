@@ -1,0 +1,297 @@
+//! Appending: admission in order, submission to the group, the wait for the answer.
+
+use std::{sync::Arc, time::Duration};
+
+use seriatim_consensus::{Applied, GroupState, Pending, Proposal, ProposeError, Reply};
+use seriatim_proto::{
+    batch::RecordBatch,
+    ids::{LeaderEpoch, Offset},
+};
+use seriatim_runtime::{clock, task};
+use tokio::{
+    sync::{MutexGuard, futures::Notified, watch},
+    time::Instant,
+};
+
+use crate::{
+    error::AppendError,
+    machine::Machine,
+    partition::{NotLeading, Partition, epoch, leading},
+    sequencer::{Decision, Ticket, Wait},
+};
+
+/// How long a batch waits for those of its producer that should have come before it. Requests that
+/// were sent together arrive within a few milliseconds of each other; what is missing after this
+/// was lost, and only the producer can send it again.
+const GAP_PATIENCE: Duration = Duration::from_millis(200);
+
+/// A batch to append.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// The batch, as [`RecordBatch::from_producer`] gave it.
+    pub batch: RecordBatch,
+    /// Append only if the partition ends exactly here.
+    pub expected_end: Option<Offset>,
+    /// When to give up.
+    pub deadline: Instant,
+}
+
+/// Where a batch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// It had been appended by an earlier request.
+    pub duplicate: bool,
+    /// The first offset there is in the partition.
+    pub log_start_offset: Offset,
+}
+
+/// What admission leads to.
+enum Admitted {
+    Stored(Offset),
+    Submitted(InFlight),
+}
+
+impl Partition {
+    /// Appends a batch; returns when it is committed, as durable as the topic's settings say.
+    ///
+    /// A batch of an idempotent producer that is in the log already, or on its way there, is not
+    /// appended again but answered with its place. Batches of one producer may be given all at once,
+    /// up to five; they are appended in order of their sequence numbers.
+    ///
+    /// Dropping the future does not take the batch back.
+    pub async fn append(&self, request: Append) -> Result<Appended, AppendError> {
+        let bytes = request.batch.header.total_bytes();
+        let limit = self.inner.settings.read().max_message_bytes as usize;
+        if bytes > limit {
+            return Err(AppendError::TooLarge { bytes, limit });
+        }
+        let deadline = request.deadline;
+        let (base_offset, duplicate) = match self.admit(request).await? {
+            Admitted::Stored(base_offset) => (base_offset, true),
+            Admitted::Submitted(in_flight) => (in_flight.answer(self, deadline).await?, false),
+        };
+        Ok(Appended {
+            base_offset,
+            duplicate,
+            log_start_offset: self.inner.machine.log().log_start_offset(),
+        })
+    }
+
+    async fn admit(&self, request: Append) -> Result<Admitted, AppendError> {
+        let header = request.batch.header;
+        let machine = &self.inner.machine;
+        let mut state = self.inner.state.clone();
+        let mut order = Some(self.in_order(request.deadline).await?);
+        let mut gap_ends = None;
+        loop {
+            let changed = machine.progress().notified();
+            tokio::pin!(changed);
+            // From here on no change is missed.
+            let _ = changed.as_mut().enable();
+            let term = leading(&state.borrow_and_update()).map_err(AppendError::from)?;
+            let decision = machine.decide(term, &header, request.expected_end);
+            let mut give_up = (
+                request.deadline,
+                AppendError::Timeout {
+                    maybe_applied: false,
+                },
+            );
+            match decision {
+                Some(Decision::Submit(ticket)) => {
+                    return self.submit(ticket, term, request.batch).await;
+                }
+                Some(Decision::Duplicate(stored)) => {
+                    return Ok(Admitted::Stored(stored.base_offset));
+                }
+                Some(Decision::WrongEnd(actual)) => {
+                    return Err(AppendError::WrongEndOffset {
+                        expected: request.expected_end.unwrap_or_default(),
+                        actual,
+                    });
+                }
+                Some(Decision::Refuse(error)) => {
+                    return Err(AppendError::sequence(error, &header));
+                }
+                // Others must not overtake: nothing may be submitted until all is answered.
+                Some(Decision::Wait(Wait::Drain)) | None => {}
+                Some(Decision::Wait(Wait::InFlight)) => order = None,
+                Some(Decision::Wait(Wait::Gap(error))) => {
+                    order = None;
+                    let ends = *gap_ends.get_or_insert_with(|| clock::now() + GAP_PATIENCE);
+                    if ends < request.deadline {
+                        give_up = (ends, AppendError::sequence(error, &header));
+                    }
+                }
+            }
+            wait(changed, &mut state, give_up).await?;
+            if order.is_none() {
+                order = Some(self.in_order(request.deadline).await?);
+            }
+        }
+    }
+
+    async fn in_order(&self, deadline: Instant) -> Result<MutexGuard<'_, ()>, AppendError> {
+        clock::timeout_at(deadline, self.inner.order.lock())
+            .await
+            .map_err(|_elapsed| AppendError::Timeout {
+                maybe_applied: false,
+            })
+    }
+
+    /// Submits a batch; the caller holds the order.
+    async fn submit(
+        &self,
+        ticket: Ticket,
+        term: u64,
+        batch: RecordBatch,
+    ) -> Result<Admitted, AppendError> {
+        let mut in_flight = InFlight {
+            machine: Arc::clone(&self.inner.machine),
+            ticket,
+            pending: None,
+            resolved: false,
+        };
+        // Looked at here and not earlier, so that a batch that is in the log is answered all the same.
+        if self.inner.storage.is_disk_full() {
+            in_flight.resolve(false);
+            return Err(AppendError::DiskFull);
+        }
+        match self.inner.group.submit(Proposal::Batch(batch), term).await {
+            Ok(pending) => {
+                in_flight.pending = Some(pending);
+                // The next of this producer may be waiting for this one.
+                self.inner.machine.progress().notify_waiters();
+                Ok(Admitted::Submitted(in_flight))
+            }
+            Err(error) => {
+                in_flight.resolve(false);
+                Err(proposed(error, term))
+            }
+        }
+    }
+}
+
+/// Waits until a decision may have changed.
+async fn wait(
+    changed: std::pin::Pin<&mut Notified<'_>>,
+    state: &mut watch::Receiver<GroupState>,
+    (until, error): (Instant, AppendError),
+) -> Result<(), AppendError> {
+    let any = async {
+        tokio::select! {
+            biased;
+            // Without a sender the group has stopped: the state says so.
+            _ = state.changed() => {}
+            () = changed => {}
+        }
+    };
+    clock::timeout_at(until, any)
+        .await
+        .map_err(|_elapsed| error)
+}
+
+/// A submission without an answer. However it ends, the sequencer hears of it.
+struct InFlight {
+    machine: Arc<Machine>,
+    ticket: Ticket,
+    /// Invariant: `None` only before the submission was enqueued or after the answer came.
+    pending: Option<Pending>,
+    resolved: bool,
+}
+
+impl InFlight {
+    async fn answer(
+        mut self,
+        partition: &Partition,
+        deadline: Instant,
+    ) -> Result<Offset, AppendError> {
+        let term = partition.inner.state.borrow().term;
+        let Some(pending) = self.pending.as_mut() else {
+            return Err(AppendError::Timeout {
+                maybe_applied: false,
+            });
+        };
+        let answer = clock::timeout_at(deadline, pending)
+            .await
+            .map_err(|_elapsed| AppendError::Timeout {
+                maybe_applied: true,
+            })?;
+        self.pending = None;
+        self.resolve(answer.is_ok());
+        match answer {
+            Ok(Applied {
+                reply: Reply::Batch { base_offset },
+                ..
+            }) => Ok(base_offset),
+            Ok(applied) => Err(AppendError::Stopped {
+                reason: format!("a batch was answered with {:?}", applied.reply),
+                maybe_applied: true,
+            }),
+            Err(error) => Err(proposed(error, term)),
+        }
+    }
+
+    fn resolve(&mut self, stored: bool) {
+        if !std::mem::replace(&mut self.resolved, true) {
+            self.machine.resolve(self.ticket, stored);
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if self.resolved {
+            return;
+        }
+        // Its caller gave up. The sequencer must hear of the answer all the same.
+        let on_runtime = tokio::runtime::Handle::try_current().is_ok();
+        match self.pending.take() {
+            Some(pending) if on_runtime => {
+                let (machine, ticket) = (Arc::clone(&self.machine), self.ticket);
+                drop(task::spawn("append-without-caller", async move {
+                    let stored = pending.await.is_ok();
+                    machine.resolve(ticket, stored);
+                }));
+            }
+            // Never enqueued; or the process ends.
+            _ => self.resolve(false),
+        }
+    }
+}
+
+impl From<NotLeading> for AppendError {
+    fn from(not: NotLeading) -> Self {
+        match not.failed {
+            Some(reason) => Self::Stopped {
+                reason,
+                maybe_applied: false,
+            },
+            None => Self::NotLeader {
+                leader: not.leader,
+                epoch: not.epoch,
+                maybe_applied: false,
+            },
+        }
+    }
+}
+
+/// What a refused proposal means to the caller.
+fn proposed(error: ProposeError, term: u64) -> AppendError {
+    match error {
+        ProposeError::NotLeader {
+            leader,
+            maybe_applied,
+        } => AppendError::NotLeader {
+            leader,
+            epoch: leader.map_or(LeaderEpoch::default(), |_| epoch(term)),
+            maybe_applied,
+        },
+        ProposeError::LeaseExpired => AppendError::NoMajority,
+        ProposeError::Stopped(reason) => AppendError::Stopped {
+            reason,
+            maybe_applied: true,
+        },
+    }
+}

@@ -1,0 +1,136 @@
+//! Reading: records up to the high watermark, and offsets.
+
+use bytes::Bytes;
+use seriatim_proto::{
+    batch::{BatchHeader, HEADER_BYTES, RecordBatch},
+    ids::{LeaderEpoch, Offset},
+    record::decode_records,
+};
+use seriatim_runtime::task;
+
+use crate::{
+    error::FetchError,
+    partition::{NotLeading, Partition, epoch, leading},
+};
+
+/// Which records to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fetch {
+    /// The first record.
+    pub offset: Offset,
+    /// How much to read; the first batch is read even if it is larger.
+    pub max_bytes: usize,
+}
+
+/// Records, as they are stored.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// Whole batches; a batch may be two pieces, so pieces concatenate to batches. The first batch may
+    /// begin before the offset that was asked for. Empty at the high watermark.
+    pub batches: Vec<Bytes>,
+    /// Size of all pieces.
+    pub bytes: usize,
+    /// End of what may be read. All below it is committed and never changes.
+    pub high_watermark: Offset,
+    /// The first offset there is.
+    pub log_start_offset: Offset,
+}
+
+/// Which offset is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// The first offset there is.
+    Start,
+    /// The high watermark.
+    End,
+    /// The first record whose timestamp is at or after this time, in ms since the Unix epoch; the
+    /// high watermark if there is none.
+    Time(i64),
+}
+
+impl Partition {
+    /// Reads records of this partition, of which this replica must be the leader.
+    ///
+    /// A leader that was cut off from the majority and does not know it yet still answers, with
+    /// records that are committed and therefore right for ever; only the high watermark, and with it
+    /// what [`At::End`] says, may be behind that of its successor.
+    pub async fn fetch(&self, fetch: Fetch) -> Result<Fetched, FetchError> {
+        let (_, high_watermark) = self.serving()?;
+        let log = self.inner.machine.log();
+        let log_start_offset = log.log_start_offset();
+        if fetch.offset < log_start_offset || fetch.offset > high_watermark {
+            return Err(FetchError::OffsetOutOfRange {
+                offset: fetch.offset,
+                start: log_start_offset,
+                end: high_watermark,
+            });
+        }
+        let batches = if fetch.offset == high_watermark {
+            Vec::new()
+        } else {
+            log.read_batches(fetch.offset, high_watermark, fetch.max_bytes)
+                .await?
+        };
+        Ok(Fetched {
+            bytes: batches.iter().map(Bytes::len).sum(),
+            batches,
+            high_watermark,
+            log_start_offset,
+        })
+    }
+
+    /// The offset that is asked for, and the term of the leader that says so. [`At::End`] may be
+    /// behind, as [`Partition::fetch`] says.
+    pub async fn list_offset(&self, at: At) -> Result<(Offset, LeaderEpoch), FetchError> {
+        let (term, high_watermark) = self.serving()?;
+        let offset = match at {
+            At::Start => self.inner.machine.log().log_start_offset(),
+            At::End => high_watermark,
+            At::Time(time) => self.at_time(time, high_watermark).await?,
+        };
+        Ok((offset, epoch(term)))
+    }
+
+    /// The term in which this replica leads and how far it may be read.
+    fn serving(&self) -> Result<(u64, Offset), FetchError> {
+        let term = leading(&self.inner.state.borrow())?;
+        let high_watermark = self.inner.machine.ready(term).ok_or(FetchError::NotReady)?;
+        Ok((term, high_watermark))
+    }
+
+    async fn at_time(&self, time: i64, end: Offset) -> Result<Offset, FetchError> {
+        let log = self.inner.machine.log();
+        let Some((base, _)) = log.offset_for_time(time, end).await? else {
+            return Ok(end);
+        };
+        let pieces = log.read_batches(base, end, 1).await?;
+        task::blocking("find-time", move || first_at(&pieces, time, base)).await
+    }
+}
+
+/// Offset of the first record of a batch that is at or after a time.
+fn first_at(pieces: &[Bytes], time: i64, base: Offset) -> Result<Offset, FetchError> {
+    let undecodable = |what: String| FetchError::Undecodable { offset: base, what };
+    let bytes = Bytes::from(pieces.concat());
+    let header = BatchHeader::parse(&bytes).map_err(|error| undecodable(error.to_string()))?;
+    if bytes.len() < header.total_bytes() {
+        return Err(undecodable("it is cut short".to_owned()));
+    }
+    let body = bytes.slice(HEADER_BYTES..header.total_bytes());
+    let batch = RecordBatch { header, body };
+    let records = decode_records(&batch).map_err(|error| undecodable(error.to_string()))?;
+    let first = records.iter().find(|record| record.timestamp_ms >= time);
+    Ok(first.map_or(base, |record| record.offset))
+}
+
+impl From<NotLeading> for FetchError {
+    fn from(not: NotLeading) -> Self {
+        match not.failed {
+            Some(reason) => Self::Stopped(reason),
+            None => Self::NotLeader {
+                leader: not.leader,
+                epoch: not.epoch,
+            },
+        }
+    }
+}
