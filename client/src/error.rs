@@ -1,0 +1,204 @@
+//! What can go wrong, and what that means for the caller.
+
+use std::{error::Error as _, sync::Arc, time::Duration};
+
+use prost::Message as _;
+use seriatim_proto::{
+    batch::BatchError,
+    error::ERROR_METADATA_KEY,
+    ids::{Offset, TopicPartition},
+    record::RecordError,
+    v1::{self, ErrorCode},
+};
+use tonic::{Code, Status};
+
+/// Why an operation failed. Two questions matter to a caller: [`is_retryable`](Self::is_retryable)
+/// and [`has_no_side_effects`](Self::has_no_side_effects).
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// A node answered with a typed error.
+    #[error("{}", .0.message)]
+    Server(Box<v1::Error>),
+    /// A node did not answer: the connection failed or broke.
+    #[error("node at {address} does not answer: {}", .status.message())]
+    Transport {
+        /// The node's gRPC address.
+        address: String,
+        /// The request may have taken effect.
+        maybe_applied: bool,
+        /// What the transport says.
+        status: Box<Status>,
+    },
+    /// None of the addresses answers.
+    #[error("no node answers at {servers}")]
+    Unreachable {
+        /// The addresses tried.
+        servers: String,
+        /// The last failure.
+        #[source]
+        last: Option<Box<ClientError>>,
+    },
+    /// Not done in time.
+    #[error("{what} was not done within {after:?}")]
+    Timeout {
+        /// What was asked for.
+        what: &'static str,
+        /// The time it had.
+        after: Duration,
+        /// The request may have taken effect.
+        maybe_applied: bool,
+        /// The last failure before.
+        #[source]
+        last: Option<Box<ClientError>>,
+    },
+    /// The topic does not exist.
+    #[error("topic '{0}' does not exist; create it first")]
+    UnknownTopic(String),
+    /// The topic has no such partition.
+    #[error("partition {partition} does not exist, topic '{topic}' has {partitions}")]
+    UnknownPartition {
+        /// The topic.
+        topic: String,
+        /// What was asked for.
+        partition: i32,
+        /// How many there are.
+        partitions: usize,
+    },
+    /// A record is larger than a batch may be.
+    #[error("the record has {bytes} bytes, the limit is {limit}")]
+    RecordTooLarge {
+        /// Size of the record.
+        bytes: usize,
+        /// Largest size.
+        limit: usize,
+    },
+    /// The producer or consumer was closed.
+    #[error("{0} is closed")]
+    Closed(&'static str),
+    /// The producer was dropped before the acknowledgement came.
+    #[error("the producer was dropped before the record was acknowledged")]
+    Abandoned {
+        /// The record may have been stored.
+        maybe_applied: bool,
+    },
+    /// An option or argument cannot be.
+    #[error("{0}")]
+    Invalid(String),
+    /// A node sent a batch that does not check.
+    #[error("a batch of {partition} is damaged")]
+    DamagedBatch {
+        /// Where it was read.
+        partition: TopicPartition,
+        /// What is wrong with it.
+        #[source]
+        source: BatchError,
+    },
+    /// The records of a batch cannot be built or read.
+    #[error("records cannot be encoded or decoded")]
+    Records(#[source] Arc<RecordError>),
+    /// A node skipped offsets.
+    #[error("{partition} goes on at offset {found}, expected was {expected}")]
+    Gap {
+        /// Where.
+        partition: TopicPartition,
+        /// The offset that should have come.
+        expected: Offset,
+        /// The offset that came.
+        found: Offset,
+    },
+}
+
+impl ClientError {
+    /// The same operation may succeed when it is tried again.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Server(error) => error.retryable,
+            Self::Transport { .. } | Self::Unreachable { .. } | Self::Timeout { .. } => true,
+            Self::DamagedBatch { .. } | Self::Gap { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The operation has certainly changed nothing.
+    pub fn has_no_side_effects(&self) -> bool {
+        match self {
+            Self::Server(error) => !error.maybe_applied,
+            Self::Transport { maybe_applied, .. }
+            | Self::Timeout { maybe_applied, .. }
+            | Self::Abandoned { maybe_applied } => !maybe_applied,
+            _ => true,
+        }
+    }
+
+    /// The server's error code, if a server answered.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Server(error) => Some(error.code()),
+            Self::UnknownTopic(_) => Some(ErrorCode::UnknownTopic),
+            Self::UnknownPartition { .. } => Some(ErrorCode::UnknownPartition),
+            _ => None,
+        }
+    }
+
+    /// The partition's actual end, where an append on condition found another one.
+    pub fn actual_end_offset(&self) -> Option<Offset> {
+        match self {
+            Self::Server(error) if error.code() == ErrorCode::WrongEndOffset => {
+                error.log_end_offset.map(Offset)
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn server(error: v1::Error) -> Self {
+        Self::Server(Box::new(error))
+    }
+
+    /// A failed call: the typed error in its metadata, or what the transport says.
+    pub(crate) fn from_status(address: &str, status: Status) -> Self {
+        let typed = status.metadata().get_bin(ERROR_METADATA_KEY);
+        let typed = typed.and_then(|value| value.to_bytes().ok());
+        if let Some(error) = typed.and_then(|bytes| v1::Error::decode(bytes).ok()) {
+            return Self::server(error);
+        }
+        let definite = never_sent(&status) || refused(status.code());
+        Self::Transport {
+            address: address.to_owned(),
+            maybe_applied: !definite,
+            status: Box::new(status),
+        }
+    }
+
+    /// The same failure of a write that an earlier attempt may have carried out.
+    pub(crate) fn or_applied_before(mut self) -> Self {
+        if let Self::Server(error) = &mut self {
+            error.maybe_applied = true;
+        }
+        self
+    }
+
+    pub(crate) fn invalid(what: impl Into<String>) -> Self {
+        Self::Invalid(what.into())
+    }
+}
+
+/// No connection came about, so no request was sent.
+fn never_sent(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// Answers of a server that did not begin to work on the request.
+const fn refused(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unimplemented | Code::InvalidArgument | Code::PermissionDenied
+    )
+}

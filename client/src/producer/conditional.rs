@@ -1,0 +1,205 @@
+//! Appends that depend on the partition's end.
+//!
+//! They have sessions of their own, one per partition with one request in flight, so that a refused
+//! append never breaks the sequence of anything else.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use seriatim_proto::{
+    compression::Compression,
+    ids::{Offset, TopicPartition},
+    record::{BatchBuilder, ProducerStamp},
+    v1,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    ProducerRecord,
+    delivery::Delivered,
+    init_session,
+    lane::{Rules, Session},
+};
+use crate::{client::Client, error::ClientError, metadata::Leader, rt};
+
+/// How often a waiting append looks whether another node leads.
+const LOOK_INTERVAL: Duration = Duration::from_millis(400);
+
+/// A session and its next sequence; `None` until one is needed.
+type Slot = Arc<tokio::sync::Mutex<Option<(Session, i32)>>>;
+
+#[derive(Debug)]
+pub(super) struct Conditional {
+    client: Client,
+    rules: Rules,
+    compression: Compression,
+    slots: Mutex<HashMap<TopicPartition, Slot>>,
+}
+
+impl Conditional {
+    pub(super) fn new(client: Client, rules: Rules, compression: Compression) -> Self {
+        Self {
+            client,
+            rules,
+            compression,
+            slots: Mutex::default(),
+        }
+    }
+
+    pub(super) async fn append(
+        &self,
+        topic: &str,
+        partition: i32,
+        expected_end: Offset,
+        records: Vec<ProducerRecord>,
+    ) -> Result<Delivered, ClientError> {
+        let partitions = self.client.partitions(topic).await?;
+        if !(0..partitions).contains(&partition) {
+            return Err(ClientError::UnknownPartition {
+                topic: topic.to_owned(),
+                partition,
+                partitions: usize::try_from(partitions).unwrap_or(0),
+            });
+        }
+        let tp = TopicPartition::new(topic, partition);
+        let slot = Arc::clone(self.slots.lock().entry(tp.clone()).or_default());
+        let mut slot = slot.lock().await;
+        let (session, sequence) = match *slot {
+            Some(known) => known,
+            None => (init_session(&self.client).await?, 0),
+        };
+        // Gone if this is cancelled or its outcome stays unknown: the sequence may be used up.
+        *slot = None;
+        let stamp = ProducerStamp {
+            id: session.id,
+            epoch: session.epoch,
+            base_sequence: sequence,
+        };
+        let count = i32::try_from(records.len()).unwrap_or(i32::MAX);
+        let batch = v1::PartitionBatch {
+            topic: tp.topic.clone(),
+            partition,
+            record_batch: self.encode(records, stamp)?,
+            expected_end_offset: Some(expected_end.0),
+        };
+        let outcome = self.deliver(&tp, batch).await;
+        match &outcome {
+            Ok(_) => *slot = Some((session, sequence.wrapping_add(count) & i32::MAX)),
+            Err(error) if error.has_no_side_effects() => *slot = Some((session, sequence)),
+            Err(_unknown) => {}
+        }
+        outcome
+    }
+
+    fn encode(
+        &self,
+        records: Vec<ProducerRecord>,
+        stamp: ProducerStamp,
+    ) -> Result<bytes::Bytes, ClientError> {
+        let mut builder = BatchBuilder::new(self.compression);
+        for r in records {
+            let time = r.timestamp_ms.unwrap_or_else(rt::wall_ms);
+            let added = builder.push(time, r.key.as_deref(), r.value.as_deref(), &r.headers);
+            if added.is_none() {
+                let bytes = builder.encoded_bytes() + r.bytes_max();
+                return Err(ClientError::RecordTooLarge {
+                    bytes,
+                    limit: super::RECORD_BYTES_MAX,
+                });
+            }
+        }
+        builder
+            .finish(Some(stamp))
+            .map_err(|e| ClientError::Records(Arc::new(e)))
+    }
+
+    async fn deliver(
+        &self,
+        tp: &TopicPartition,
+        batch: v1::PartitionBatch,
+    ) -> Result<Delivered, ClientError> {
+        let metadata = self.client.metadata();
+        let after = self.rules.delivery_timeout;
+        let deadline = Instant::now() + after;
+        let (mut last, mut maybe_applied, mut attempt) = (None, false, 0);
+        while Instant::now() < deadline {
+            if let Some(leader) = metadata.leader(&tp.topic, tp.partition.0) {
+                match self.attempt(tp, &leader, &batch, deadline).await {
+                    Ok(offset) => {
+                        return Ok(Delivered {
+                            partition: tp.partition.0,
+                            offset,
+                        });
+                    }
+                    Err(error) if !error.is_retryable() => return Err(error),
+                    Err(error) => {
+                        maybe_applied |= !error.has_no_side_effects();
+                        last = Some(Box::new(error));
+                    }
+                }
+            }
+            metadata.want_refresh();
+            let mut changes = metadata.changes();
+            let _either = timeout(rt::backoff(attempt), changes.changed()).await;
+            sleep(Duration::from_millis(1)).await;
+            attempt += 1;
+        }
+        Err(ClientError::Timeout {
+            what: "conditional append",
+            after,
+            maybe_applied,
+            last,
+        })
+    }
+
+    /// One request to one leader, given up when another node leads.
+    async fn attempt(
+        &self,
+        tp: &TopicPartition,
+        leader: &Leader,
+        batch: &v1::PartitionBatch,
+        deadline: Instant,
+    ) -> Result<Offset, ClientError> {
+        let metadata = self.client.metadata();
+        let mut client = metadata.channels.log(&leader.address)?;
+        let left = deadline
+            .saturating_duration_since(Instant::now())
+            .min(Duration::from_secs(30));
+        let request = v1::ProduceRequest {
+            timeout_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1),
+            batches: vec![batch.clone()],
+            ..v1::ProduceRequest::default()
+        };
+        let mut call = std::pin::pin!(client.produce(request));
+        let answer = loop {
+            match timeout(LOOK_INTERVAL, &mut call).await {
+                Ok(answer) => break answer,
+                Err(_elapsed) => {
+                    metadata.want_refresh();
+                    let now = metadata.leader(&tp.topic, tp.partition.0);
+                    let moved =
+                        now.is_some_and(|l| l.node != leader.node && l.epoch > leader.epoch);
+                    if moved || Instant::now() >= deadline {
+                        return Err(ClientError::Timeout {
+                            what: "conditional append",
+                            after: LOOK_INTERVAL,
+                            maybe_applied: true,
+                            last: None,
+                        });
+                    }
+                }
+            }
+        };
+        let answer = answer.map_err(|status| ClientError::from_status(&leader.address, status))?;
+        let result = answer.into_inner().results.into_iter().next();
+        let result =
+            result.ok_or_else(|| ClientError::invalid("a node answered without a result"))?;
+        let Some(error) = result.error else {
+            return Ok(Offset(result.base_offset));
+        };
+        if let Some(hint) = &error.leader {
+            metadata.note_leader(&tp.topic, tp.partition.0, hint);
+        }
+        Err(ClientError::server(error))
+    }
+}

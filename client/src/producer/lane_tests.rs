@@ -1,0 +1,217 @@
+use seriatim_proto::{batch::RecordBatch, compression::Compression, v1};
+
+use super::*;
+use crate::producer::queue::{Parts, TopicQueues};
+
+const RULES: Rules = Rules {
+    linger: Duration::ZERO,
+    max_in_flight: 5,
+    delivery_timeout: Duration::from_secs(1),
+};
+
+struct Bench {
+    lane: Lane,
+    ids: u64,
+    now: Instant,
+}
+
+impl Bench {
+    fn new(idempotent: bool) -> Self {
+        let topic = TopicQueues::new("t", 1, &std::sync::atomic::AtomicUsize::new(0));
+        let session = idempotent.then_some(Session {
+            id: ProducerId(7),
+            epoch: 0,
+        });
+        let lane = Lane::new(Arc::clone(&topic.queues[0]), session);
+        Self {
+            lane,
+            ids: 1,
+            now: Instant::now(),
+        }
+    }
+
+    /// A record that fills its batch.
+    fn push(&self) -> crate::Delivery {
+        let parts = Parts {
+            timestamp_ms: 0,
+            key: None,
+            value: Some(b"0123456789"),
+            headers: &[],
+            reserved: 50,
+        };
+        self.lane
+            .queue
+            .push(&parts, (Compression::None, 20))
+            .unwrap()
+            .delivery
+    }
+
+    /// Sends all there is to send; returns the id and sequence of each batch.
+    fn send(&mut self) -> Vec<(u64, i32)> {
+        let mut sent = Vec::new();
+        while let Step::Send(id) = self.lane.next(self.now, RULES, &mut self.ids) {
+            let batch = self.lane.batch_mut(id).unwrap();
+            batch.request = Some(1);
+            let parsed = RecordBatch::from_producer(batch.bytes.clone()).unwrap();
+            sent.push((id, parsed.header.base_sequence));
+        }
+        sent
+    }
+
+    fn fail(&mut self, id: u64, code: ErrorCode, maybe_applied: bool) {
+        let error = v1::Error {
+            maybe_applied,
+            ..v1::Error::new(code, "no")
+        };
+        self.lane
+            .failed(id, ClientError::server(error), self.now, false);
+    }
+}
+
+fn sequences(sent: &[(u64, i32)]) -> Vec<i32> {
+    sent.iter().map(|s| s.1).collect()
+}
+
+#[test]
+fn at_most_five_in_flight_and_in_order() {
+    let mut bench = Bench::new(true);
+    let deliveries: Vec<_> = (0..7).map(|_| bench.push()).collect();
+    let sent = bench.send();
+    assert_eq!(sequences(&sent), [0, 1, 2, 3, 4]);
+    bench.lane.stored(sent[0].0, Offset(10));
+    assert_eq!(sequences(&bench.send()), [5]);
+    assert_eq!(
+        deliveries[0].poll_now().unwrap().unwrap().offset,
+        Offset(10)
+    );
+    assert!(deliveries[1].poll_now().is_none());
+    assert_eq!(bench.lane.take_freed(), 50);
+}
+
+#[test]
+fn a_failed_batch_and_those_behind_it_are_resent_in_order_with_their_sequences() {
+    let mut bench = Bench::new(true);
+    let _deliveries: Vec<_> = (0..4).map(|_| bench.push()).collect();
+    let sent = bench.send();
+    bench.fail(sent[1].0, ErrorCode::Overloaded, false);
+    for overtaker in [2, 3] {
+        bench.fail(sent[overtaker].0, ErrorCode::OutOfOrderSequence, false);
+    }
+    assert_eq!(bench.send(), [], "it backs off");
+    bench.now += Duration::from_secs(1);
+    assert_eq!(bench.send(), sent[1..]);
+}
+
+#[test]
+fn the_open_batch_waits_while_something_is_in_flight() {
+    let mut bench = Bench::new(true);
+    let parts = Parts {
+        timestamp_ms: 0,
+        key: None,
+        value: None,
+        headers: &[],
+        reserved: 40,
+    };
+    let push = |lane: &Lane| {
+        lane.queue
+            .push(&parts, (Compression::None, 10_000))
+            .unwrap()
+    };
+    let _first = push(&bench.lane);
+    bench.now = Instant::now();
+    let sent = bench.send();
+    assert_eq!(sequences(&sent), [0]);
+    let _others = [push(&bench.lane), push(&bench.lane)];
+    bench.now = Instant::now();
+    assert_eq!(bench.send(), []);
+    bench.lane.stored(sent[0].0, Offset(0));
+    assert_eq!(sequences(&bench.send()), [1]);
+    assert_eq!(bench.lane.unacked[0].records, 2);
+}
+
+#[test]
+fn after_a_final_failure_the_rest_goes_on_under_a_new_session() {
+    let mut bench = Bench::new(true);
+    let deliveries: Vec<_> = (0..3).map(|_| bench.push()).collect();
+    let sent = bench.send();
+    bench.fail(sent[0].0, ErrorCode::BatchTooLarge, false);
+    assert!(!bench.lane.wants_session(), "two are in flight");
+    bench.fail(sent[1].0, ErrorCode::OutOfOrderSequence, false);
+    bench.fail(sent[2].0, ErrorCode::OutOfOrderSequence, true);
+    assert!(bench.lane.wants_session());
+    assert_eq!(bench.send(), []);
+    bench.lane.renew(Session {
+        id: ProducerId(8),
+        epoch: 0,
+    });
+    assert_eq!(bench.send(), [(sent[1].0, 0)]);
+    let header = BatchHeader::parse(&bench.lane.unacked[0].bytes).unwrap();
+    assert_eq!(header.producer_id, ProducerId(8));
+    // What the old session may have stored must not be stored again by the new one.
+    assert!(
+        !deliveries[2]
+            .poll_now()
+            .unwrap()
+            .unwrap_err()
+            .has_no_side_effects()
+    );
+    assert!(
+        deliveries[0]
+            .poll_now()
+            .unwrap()
+            .unwrap_err()
+            .has_no_side_effects()
+    );
+}
+
+#[test]
+fn the_last_sequence_of_a_refused_batch_is_used_again() {
+    let mut bench = Bench::new(true);
+    let _first = bench.push();
+    let sent = bench.send();
+    bench.fail(sent[0].0, ErrorCode::BatchTooLarge, false);
+    let _second = bench.push();
+    assert_eq!(sequences(&bench.send()), [0]);
+}
+
+#[test]
+fn without_idempotence_nothing_is_repeated_that_may_be_stored() {
+    let mut bench = Bench::new(false);
+    let deliveries = [bench.push(), bench.push()];
+    let sent = bench.send();
+    assert_eq!(sequences(&sent), [-1, -1]);
+    bench.fail(sent[0].0, ErrorCode::Timeout, true);
+    bench.fail(sent[1].0, ErrorCode::NotLeader, false);
+    assert!(deliveries[0].poll_now().unwrap().is_err());
+    bench.now += Duration::from_secs(1);
+    assert_eq!(bench.send(), sent[1..]);
+}
+
+#[test]
+fn what_waits_too_long_fails_and_says_whether_it_may_be_stored() {
+    let mut bench = Bench::new(true);
+    let deliveries = [bench.push(), bench.push()];
+    let rules = Rules {
+        max_in_flight: 1,
+        ..RULES
+    };
+    let Step::Send(id) = bench.lane.next(bench.now, rules, &mut bench.ids) else {
+        panic!()
+    };
+    bench.lane.batch_mut(id).unwrap().request = Some(1);
+    bench.lane.expire(bench.now, rules);
+    assert!(deliveries[0].poll_now().is_none());
+    bench.lane.expire(bench.now + Duration::from_secs(2), rules);
+    let errors = deliveries.map(|d| d.poll_now().unwrap().unwrap_err());
+    assert_eq!(
+        errors.each_ref().map(ClientError::has_no_side_effects),
+        [false, true]
+    );
+    assert!(bench.lane.wants_session());
+}
+
+#[test]
+fn sequences_wrap_to_zero() {
+    assert_eq!(advance(i32::MAX, 1), 0);
+    assert_eq!(advance(i32::MAX - 1, 3), 1);
+}

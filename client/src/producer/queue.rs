@@ -1,0 +1,178 @@
+//! Records on their way into batches: one queue per partition, filled by the callers of `send` and
+//! emptied by the sender task.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use seriatim_proto::{
+    compression::Compression,
+    limits::MAX_BATCH_RECORDS,
+    record::{BatchBuilder, Header},
+};
+use tokio::time::Instant;
+
+use super::delivery::{Completion, Delivery};
+use crate::{partitioner::partition_for_key, rt};
+
+/// A batch that records are added to.
+#[derive(Debug)]
+pub(super) struct OpenBatch {
+    pub(super) builder: BatchBuilder,
+    pub(super) completion: Arc<Completion>,
+    pub(super) created: Instant,
+    /// Bytes of the producer's budget that its records hold.
+    pub(super) reserved: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Batches {
+    pub(super) open: Option<OpenBatch>,
+    /// Full, or to be sent at once; in order.
+    pub(super) sealed: VecDeque<OpenBatch>,
+    /// Set when the producer ends; nothing is added any more.
+    pub(super) closed: bool,
+}
+
+impl Batches {
+    pub(super) fn seal(&mut self) {
+        self.sealed.extend(self.open.take());
+    }
+}
+
+/// What is queued for one partition.
+#[derive(Debug)]
+pub(super) struct Queue {
+    /// Unique in the producer.
+    pub(super) id: usize,
+    pub(super) topic: Arc<str>,
+    pub(super) partition: i32,
+    pub(super) batches: Mutex<Batches>,
+    /// In the list of queues that the sender has to look at.
+    pub(super) dirty: AtomicBool,
+}
+
+/// What a push did.
+pub(super) struct Pushed {
+    pub(super) delivery: Delivery,
+    /// The sender has something new to decide on: a batch was begun or became full.
+    pub(super) news: bool,
+}
+
+/// A record's parts, borrowed.
+pub(super) struct Parts<'a> {
+    pub(super) timestamp_ms: i64,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
+    pub(super) headers: &'a [Header],
+    pub(super) reserved: usize,
+}
+
+impl Queue {
+    /// Adds a record to the open batch, or to a new one if it is full. `None`: the producer ended,
+    /// or the record does not even fit into an empty batch.
+    pub(super) fn push(
+        &self,
+        parts: &Parts<'_>,
+        (compression, batch_bytes): (Compression, usize),
+    ) -> Option<Pushed> {
+        let mut batches = self.batches.lock();
+        if batches.closed {
+            return None;
+        }
+        let mut news = false;
+        let fits = |open: &OpenBatch| {
+            open.builder.encoded_bytes() + parts.reserved <= batch_bytes
+                && open.builder.record_count() < MAX_BATCH_RECORDS
+        };
+        if batches.open.as_ref().is_some_and(|open| !fits(open)) {
+            batches.seal();
+            news = true;
+        }
+        let open = batches.open.get_or_insert_with(|| {
+            news = true;
+            let room = (parts.reserved * 8).clamp(512, batch_bytes.max(512));
+            OpenBatch {
+                builder: BatchBuilder::with_capacity(compression, room),
+                completion: Arc::default(),
+                created: Instant::now(),
+                reserved: 0,
+            }
+        });
+        let Parts {
+            timestamp_ms,
+            key,
+            value,
+            headers,
+            reserved,
+        } = *parts;
+        let index = open.builder.push(timestamp_ms, key, value, headers)?;
+        open.reserved += reserved;
+        let delivery = Delivery::new(Arc::clone(&open.completion), index);
+        if open.builder.encoded_bytes() >= batch_bytes {
+            batches.seal();
+            news = true;
+        }
+        Some(Pushed { delivery, news })
+    }
+
+    fn has_open_batch(&self) -> bool {
+        self.batches.lock().open.is_some()
+    }
+}
+
+/// The queues of a topic.
+#[derive(Debug)]
+pub(super) struct TopicQueues {
+    pub(super) queues: Vec<Arc<Queue>>,
+    /// Where records without a key go until the batch there is sent.
+    sticky: AtomicI32,
+}
+
+impl TopicQueues {
+    pub(super) fn new(topic: &str, partitions: i32, next_id: &AtomicUsize) -> Self {
+        let topic: Arc<str> = topic.into();
+        let queue = |partition| {
+            Arc::new(Queue {
+                id: next_id.fetch_add(1, Ordering::Relaxed),
+                topic: Arc::clone(&topic),
+                partition,
+                batches: Mutex::default(),
+                dirty: AtomicBool::new(false),
+            })
+        };
+        let start = rt::below(usize::try_from(partitions).unwrap_or(0));
+        Self {
+            queues: (0..partitions).map(queue).collect(),
+            sticky: AtomicI32::new(i32::try_from(start).unwrap_or(0)),
+        }
+    }
+
+    /// The queue of a record; `None` if there is no such partition.
+    pub(super) fn choose(&self, partition: Option<i32>, key: Option<&[u8]>) -> Option<&Arc<Queue>> {
+        let count = i32::try_from(self.queues.len()).ok()?;
+        let chosen = match (partition, key) {
+            (Some(partition), _) => partition,
+            (None, Some(key)) => partition_for_key(key, count),
+            (None, None) => self.sticky(count),
+        };
+        self.queues.get(usize::try_from(chosen).ok()?)
+    }
+
+    /// Stays with a partition while a batch is open there, then goes to the next one.
+    fn sticky(&self, count: i32) -> i32 {
+        let current = self.sticky.load(Ordering::Relaxed);
+        let at = usize::try_from(current).unwrap_or(0);
+        if self.queues.get(at).is_some_and(|q| q.has_open_batch()) {
+            return current;
+        }
+        let next = (current + 1).checked_rem(count).unwrap_or(0);
+        self.sticky.store(next, Ordering::Relaxed);
+        next
+    }
+}
