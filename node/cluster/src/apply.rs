@@ -31,6 +31,9 @@ pub(crate) fn apply(
     command: Command,
     touched: &mut Touched,
 ) -> Result<Reply, Refusal> {
+    if image.cluster_id.is_empty() && !matches!(command, Command::FoundCluster(_)) {
+        return Err(Refusal::NotFounded);
+    }
     match command {
         Command::FoundCluster(found) => found_cluster(image, found, touched),
         Command::RegisterNode(register) => register_node(image, register, touched),

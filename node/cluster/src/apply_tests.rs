@@ -16,7 +16,10 @@ fn founded(nodes: u64) -> Image {
         cluster_id: "c".into(),
         founders,
     };
-    run(&mut image, Command::FoundCluster(found)).unwrap();
+    assert_eq!(
+        run(&mut image, Command::FoundCluster(found)),
+        Ok(Reply::Done(wire::Done {}))
+    );
     for id in 1..=nodes {
         assert_eq!(register(&mut image, id, "a", id), Ok(Reply::ReplicaId(id)));
     }

@@ -117,6 +117,9 @@ pub enum Refusal {
         /// Its identity.
         cluster_id: String,
     },
+    /// The first command, which founds the cluster, has not been applied yet.
+    #[error("the cluster is being founded; try again")]
+    NotFounded,
     /// A command without a sensible content.
     #[error("malformed command: {what}")]
     Malformed {
@@ -137,6 +140,7 @@ impl From<Refusal> for wire::Refusal {
             Refusal::NodeIdTaken { node, address } => (7, address, node.0, 0),
             Refusal::UnknownReplica { group, replica } => (8, String::new(), group.0, replica.0),
             Refusal::AlreadyFounded { cluster_id } => (9, cluster_id, 0, 0),
+            Refusal::NotFounded => (11, String::new(), 0, 0),
             Refusal::Malformed { what } => (10, what, 0, 0),
         };
         Self {
@@ -179,6 +183,7 @@ impl From<wire::Refusal> for Refusal {
                 replica: ReplicaId(second),
             },
             9 => Self::AlreadyFounded { cluster_id: name },
+            11 => Self::NotFounded,
             10 => Self::Malformed { what: name },
             other => Self::Malformed {
                 what: format!("refused by a newer controller for reason {other} ({name})"),

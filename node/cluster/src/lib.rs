@@ -1,6 +1,51 @@
-//! Who owns what.
+//! Who owns what: the metadata group, placement, membership and the reconciler that opens and
+//! closes this node's partitions as the image says.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`image`], [`command`], `apply`, [`placement`] | the pure half: what there is and how it changes |
+//! | `machine`, `store`, `records` | the metadata group's state machine, in sled |
+//! | `control` | commands to the node that leads the metadata group, and its answers |
+//! | `bootstrap`, `founding`, `own_replica`, `probe` | how a node founds, joins or finds its cluster |
+//! | `membership` | who is in which Raft group, made to agree with the image |
+//! | `reconcile`, `replica` | this node's partitions, made to agree with the image |
+//! | `leaders`, `gossip` | who leads what |
+//!
+//! It knows nothing of how a record is stored or what a client asks for.
+
 mod apply;
+mod bootstrap;
+mod cluster;
 pub mod command;
+mod control;
+mod error;
+mod founding;
+mod gossip;
 pub mod image;
+mod leaders;
+mod machine;
+mod membership;
+mod own_replica;
 pub mod placement;
+mod probe;
+mod reconcile;
 mod records;
+mod replica;
+mod store;
+mod validate;
+
+pub use cluster::{Cluster, ClusterOptions, CreateTopic};
+pub use command::Refusal;
+pub use error::ClusterError;
+pub use image::{Image, NodeInfo, PartitionInfo, Replica, Topic};
+pub use leaders::Leader;
+pub use replica::{LocalReplica, LocalState};
+
+/// A new identity. From the runtime's randomness, so that the simulator replays it.
+fn new_id() -> String {
+    let random =
+        u128::from(seriatim_runtime::rng::u64()) << 64 | u128::from(seriatim_runtime::rng::u64());
+    uuid::Builder::from_random_bytes(random.to_be_bytes())
+        .into_uuid()
+        .to_string()
+}

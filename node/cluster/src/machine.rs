@@ -1,0 +1,184 @@
+//! The metadata group's state machine: applies commands to the image and keeps it in sled.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prost::Message as _;
+use seriatim_consensus::{
+    AppliedEntry, AppliedPayload, AppliedState, Reply, SmError, Snapshot, StateMachine,
+};
+use seriatim_proto::{ids::Offset, internal::v1 as wire};
+use seriatim_runtime::task;
+use seriatim_storage::{LogId, Storage};
+use tokio::sync::watch;
+
+use crate::{
+    apply::{Touched, apply},
+    command,
+    image::Image,
+    store::{self, StoreError},
+};
+
+/// Image and position, which change together.
+#[derive(Debug, Clone, Default)]
+struct State {
+    image: Arc<Image>,
+    applied: Option<LogId>,
+    membership: Option<Bytes>,
+}
+
+impl State {
+    fn record(&self) -> Option<wire::AppliedRecord> {
+        self.applied.map(|applied| wire::AppliedRecord {
+            term: applied.term,
+            index: applied.index,
+            membership: self.membership.clone(),
+        })
+    }
+
+    fn applied_state(&self) -> AppliedState {
+        AppliedState {
+            log_id: self.applied,
+            membership: self.membership.clone(),
+        }
+    }
+}
+
+/// The state machine of group 0.
+#[derive(Debug)]
+pub(crate) struct MetaMachine {
+    storage: Storage,
+    /// Invariant: the same image and position as on disk, or newer by one batch while it is
+    /// written; only `apply` and `install`, of which one runs at a time, change it.
+    state: Mutex<State>,
+    image: watch::Sender<Arc<Image>>,
+}
+
+impl MetaMachine {
+    /// Reads the image from disk.
+    pub(crate) fn load(storage: &Storage) -> Result<Arc<Self>, StoreError> {
+        let (image, applied) = store::load(storage.meta())?;
+        let image = Arc::new(image);
+        let state = State {
+            image: Arc::clone(&image),
+            applied: applied.as_ref().map(|applied| LogId {
+                term: applied.term,
+                index: applied.index,
+            }),
+            membership: applied.and_then(|applied| applied.membership),
+        };
+        Ok(Arc::new(Self {
+            storage: storage.clone(),
+            state: Mutex::new(state),
+            image: watch::Sender::new(image),
+        }))
+    }
+
+    /// The image as of the last applied command.
+    pub(crate) fn image(&self) -> Arc<Image> {
+        Arc::clone(&self.image.borrow())
+    }
+
+    /// Follows the image.
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<Image>> {
+        self.image.subscribe()
+    }
+
+    /// Forgets everything, so that it is received anew. The published image stays until then:
+    /// it is what this node last knew.
+    pub(crate) fn reset(&self) -> Result<(), StoreError> {
+        store::replace(self.storage.meta(), &Image::default(), None)?;
+        *self.state.lock() = State::default();
+        Ok(())
+    }
+
+    fn publish(&self, state: State) {
+        let image = Arc::clone(&state.image);
+        *self.state.lock() = state;
+        let _ = self.image.send_if_modified(|published| {
+            let changed = !Arc::ptr_eq(published, &image);
+            *published = image;
+            changed
+        });
+    }
+}
+
+fn failed(error: impl Into<StoreError>) -> SmError {
+    let error = error.into();
+    tracing::error!(%error, "metadata store failed");
+    SmError::new(error.to_string())
+}
+
+/// Applies entries to a copy of the state; what they changed; what they answered.
+fn apply_all(mut state: State, entries: Vec<AppliedEntry>) -> (State, Touched, Vec<Reply>) {
+    let mut touched = Touched::default();
+    let mut changed = None;
+    let mut replies = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let reply = match entry.payload {
+            AppliedPayload::Command(bytes) => {
+                let image = changed.get_or_insert_with(|| (*state.image).clone());
+                let answer =
+                    command::decode(&bytes).and_then(|command| apply(image, command, &mut touched));
+                Reply::Command(command::encode_reply(answer).encode_to_vec().into())
+            }
+            AppliedPayload::Membership(membership) => {
+                state.membership = Some(membership);
+                Reply::None
+            }
+            AppliedPayload::Blank | AppliedPayload::Batch(_) => Reply::None,
+        };
+        state.applied = Some(entry.log_id);
+        replies.push(reply);
+    }
+    if let Some(image) = changed {
+        state.image = Arc::new(image);
+    }
+    (state, touched, replies)
+}
+
+#[async_trait]
+impl StateMachine for MetaMachine {
+    fn applied_state(&self) -> Result<AppliedState, SmError> {
+        Ok(self.state.lock().applied_state())
+    }
+
+    async fn apply(&self, entries: Vec<AppliedEntry>) -> Result<Vec<Reply>, SmError> {
+        let state = self.state.lock().clone();
+        let storage = self.storage.clone();
+        let (state, replies) = task::blocking("meta-apply", move || {
+            let (state, touched, replies) = apply_all(state, entries);
+            if let Some(applied) = state.record() {
+                store::save(storage.meta(), &state.image, &touched, &applied).map_err(failed)?;
+            }
+            Ok::<_, SmError>((state, replies))
+        })
+        .await?;
+        self.publish(state);
+        Ok(replies)
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, SmError> {
+        let state = self.state.lock().clone();
+        Ok(Snapshot {
+            data: store::encode_snapshot(&state.image),
+            state: state.applied_state(),
+            // Commands take no offset.
+            next_offset: Offset(0),
+        })
+    }
+
+    async fn install(&self, snapshot: Snapshot) -> Result<(), SmError> {
+        let state = State {
+            image: Arc::new(store::decode_snapshot(&snapshot.data).map_err(failed)?),
+            applied: snapshot.state.log_id,
+            membership: snapshot.state.membership,
+        };
+        store::replace(self.storage.meta(), &state.image, state.record().as_ref())
+            .map_err(failed)?;
+        self.publish(state);
+        Ok(())
+    }
+}

@@ -1,0 +1,172 @@
+//! This node's own replica of the metadata group: opened, registered, replaced where it is damaged.
+
+use std::{sync::Arc, time::Duration};
+
+use seriatim_consensus::{ConsensusError, GroupSpec};
+use seriatim_proto::{
+    ids::{GroupId, ReplicaId},
+    internal::v1 as wire,
+};
+use seriatim_runtime::clock;
+use seriatim_storage::{LogKey, LogOptions};
+use wire::{meta_command::Command, meta_reply::Reply};
+
+use crate::{
+    cluster::{Inner, Phase, store_error},
+    command::{FEATURE_LEVEL, Refusal},
+    control,
+    error::ClusterError,
+    probe, store,
+};
+
+/// How long one registration is tried before the wait is logged.
+const REGISTER: Duration = Duration::from_secs(5);
+
+/// Opens this node's replica of the metadata group. A damaged one is set aside and replaced by a
+/// new one, which receives everything from the others.
+pub(crate) async fn open(
+    inner: &Arc<Inner>,
+    replica: ReplicaId,
+) -> Result<ReplicaId, ClusterError> {
+    let mut replica = replica;
+    loop {
+        let key = LogKey {
+            group: GroupId::METADATA,
+            replica,
+        };
+        let spec = GroupSpec {
+            key,
+            log: LogOptions::default(),
+            name: "metadata".to_owned(),
+        };
+        match inner.consensus.open(spec, inner.machine.clone()).await {
+            Ok(group) => {
+                let _ = inner.control.send_replace(Some(group));
+                return Ok(replica);
+            }
+            Err(ConsensusError::Damaged(damage)) => {
+                let why = damage.to_string();
+                tracing::error!(
+                    why,
+                    "the metadata log is damaged: rebuilding it from the others"
+                );
+                let fresh = replacement(inner, replica).await?;
+                adopt(inner, key, fresh, &why).await?;
+                replica = fresh;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Replaces a damaged replica, which is closed, by an empty one; tells its id.
+pub(crate) async fn rebuild(
+    inner: &Arc<Inner>,
+    damaged: LogKey,
+    why: &str,
+) -> Result<ReplicaId, ClusterError> {
+    tracing::error!(
+        why,
+        "the metadata log is damaged: rebuilding it from the others"
+    );
+    let fresh = replacement(inner, damaged.replica).await?;
+    adopt(inner, damaged, fresh, why).await?;
+    Ok(fresh)
+}
+
+/// Puts an empty replica in the place of one that must not run any more. The order makes it safe to
+/// stop at any point: the old log goes last, and while it is there it is found damaged again.
+async fn adopt(
+    inner: &Inner,
+    old: LogKey,
+    fresh: ReplicaId,
+    why: &str,
+) -> Result<(), ClusterError> {
+    inner.machine.reset().map_err(store_error)?;
+    store::set_controller_replica(inner.storage.meta(), fresh)?;
+    let kept = inner.storage.set_aside_log(old, why).await?;
+    tracing::warn!(path = %kept.display(), "the damaged log is kept here");
+    Ok(())
+}
+
+/// A new replica id of the metadata group in place of this node's old one.
+async fn replacement(inner: &Arc<Inner>, old: ReplicaId) -> Result<ReplicaId, ClusterError> {
+    loop {
+        let _ = probe::seeds(inner).await;
+        let replace = wire::ReplaceReplica {
+            group_id: GroupId::METADATA.0,
+            replica_id: old.0,
+        };
+        let deadline = clock::now() + REGISTER;
+        match control::command(inner, Command::ReplaceReplica(replace), deadline).await {
+            Ok(Reply::ReplicaId(replica)) => return Ok(ReplicaId(replica)),
+            Ok(_) => return Err(control::unexpected()),
+            // Replaced before, by an attempt whose answer was lost: registering tells the new one.
+            Err(ClusterError::Refused(Refusal::UnknownReplica { .. })) => {
+                if let Some(replica) = try_register(inner, ReplicaId(0)).await?
+                    && replica != old
+                {
+                    return Ok(replica);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "waiting for a new metadata replica"),
+        }
+    }
+}
+
+/// Registers this node with its present addresses; `None` where no controller answered in time.
+pub(crate) async fn try_register(
+    inner: &Arc<Inner>,
+    replica: ReplicaId,
+) -> Result<Option<ReplicaId>, ClusterError> {
+    let options = &inner.options;
+    let node = wire::NodeRecord {
+        node_id: inner.me().0,
+        incarnation: inner.incarnation.clone(),
+        grpc_address: options.grpc_addr.clone(),
+        replication_address: options.replication_addr.clone(),
+        http_address: options.http_addr.clone(),
+        rack: options.rack.clone(),
+        feature_level: FEATURE_LEVEL,
+        controller_replica: replica.0,
+        voter: false,
+        software_version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let register = Command::RegisterNode(wire::RegisterNode { node: Some(node) });
+    match control::command(inner, register, clock::now() + REGISTER).await {
+        Ok(Reply::ReplicaId(replica)) => Ok(Some(ReplicaId(replica))),
+        Ok(_) => Err(control::unexpected()),
+        Err(ClusterError::NoController { .. }) => {
+            tracing::info!("waiting for a controller: a majority of the first nodes must run");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Registers until it succeeds; then this node is ready.
+pub(crate) async fn register(inner: &Arc<Inner>, replica: ReplicaId) -> Result<(), ClusterError> {
+    loop {
+        match try_register(inner, replica).await? {
+            Some(given) if given == replica => break,
+            Some(given) => {
+                return Err(ClusterError::Configuration {
+                    what: format!(
+                        "the cluster gave this node metadata replica {given}, but its data_dir \
+                         holds {replica}: data of an older time was put back; empty it to rebuild"
+                    ),
+                });
+            }
+            None => {}
+        }
+    }
+    tracing::info!(node = %inner.me(), "registered with the cluster");
+    let _ = inner.phase.send_if_modified(|phase| {
+        let starting = matches!(phase, Phase::Starting);
+        if starting {
+            *phase = Phase::Ready;
+        }
+        starting
+    });
+    Ok(())
+}

@@ -1,0 +1,342 @@
+//! The life of one partition's replica on this node: open, first leader, damage, members.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::{BoxFuture, FutureExt as _, OptionFuture};
+use seriatim_consensus::{Group, Role};
+use seriatim_partition::{Partition, PartitionError, PartitionSpec};
+use seriatim_proto::{ids::TopicPartition, internal::v1 as wire, settings::TopicSettings};
+use seriatim_runtime::clock;
+use seriatim_storage::{LogKey, StorageError};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use wire::meta_command::Command;
+
+use crate::{
+    cluster::Inner,
+    command::Refusal,
+    control,
+    error::ClusterError,
+    image::{PartitionInfo, Replica},
+    membership,
+};
+
+/// How long one request for a new replica id may take.
+const REPLACE: Duration = Duration::from_secs(10);
+
+/// Pause before a replica that could not be opened is tried again.
+const REOPEN: Duration = Duration::from_secs(5);
+
+/// Pause between two steps of a change of members.
+const SETTLE: Duration = Duration::from_millis(300);
+
+/// How long each founder in turn has to initialize a new partition.
+const INITIALIZE: Duration = Duration::from_secs(1);
+
+/// The state of a replica on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LocalState {
+    /// Being opened.
+    Opening,
+    /// Takes part.
+    Running,
+    /// Checksums found damage (file, position); a new replica takes its place.
+    Damaged(String),
+    /// Stopped, by an I/O error for instance.
+    Failed(String),
+    /// Took the place of a damaged or lost replica and receives its log from the leader.
+    Rebuilding,
+}
+
+/// A replica that the image gives to this node.
+#[derive(Debug, Clone)]
+pub struct LocalReplica {
+    /// The partition.
+    pub tp: TopicPartition,
+    /// Its group and the replica's id.
+    pub key: LogKey,
+    /// Its state.
+    pub state: LocalState,
+    /// The partition, while it is open.
+    pub partition: Option<Partition>,
+}
+
+/// What the image wants of a replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) replicas: Vec<Replica>,
+    pub(crate) founders: Vec<Replica>,
+    pub(crate) settings: TopicSettings,
+}
+
+impl Target {
+    /// Some replica was replaced since the group was created.
+    fn is_changed(&self) -> bool {
+        self.replicas != self.founders
+    }
+
+    fn is_founder(&self, key: LogKey) -> bool {
+        self.founders
+            .iter()
+            .any(|founder| founder.id == key.replica)
+    }
+}
+
+/// One replica's task.
+pub(crate) struct ReplicaTask {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) tp: TopicPartition,
+    pub(crate) key: LogKey,
+    pub(crate) target: watch::Receiver<Target>,
+    pub(crate) cancel: CancellationToken,
+}
+
+/// Why a replica stopped running.
+enum End {
+    Cancelled,
+    Damaged(String),
+    Failed(String),
+}
+
+impl ReplicaTask {
+    /// Runs until cancelled. The partition is closed on return.
+    pub(crate) async fn run(mut self) {
+        match self.open_and_watch().await {
+            None | Some(End::Cancelled) => {}
+            Some(End::Damaged(why)) => {
+                tracing::error!(partition = %self.tp, why, "replica damaged");
+                self.set(LocalState::Damaged(why), None);
+                self.replace().await;
+            }
+            Some(End::Failed(why)) => {
+                tracing::error!(partition = %self.tp, why, "replica stopped");
+                self.set(LocalState::Failed(why), None);
+                // A log that failed must not be used again by this process.
+                self.cancel.cancelled().await;
+            }
+        }
+    }
+
+    fn set(&self, state: LocalState, partition: Option<Partition>) {
+        self.inner
+            .replicas
+            .set(&self.tp, self.key, state, partition);
+    }
+
+    /// `None` where it is cancelled before it is open.
+    async fn open_and_watch(&mut self) -> Option<End> {
+        let partition = loop {
+            let cancel = self.cancel.clone();
+            let opened = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return None,
+                permit = self.inner.replicas.may_open() => {
+                    let permit = permit?;
+                    let opened = self.open().await;
+                    drop(permit);
+                    opened
+                }
+            };
+            match opened {
+                Ok(partition) => break partition,
+                Err(error) if is_damage(&error) => {
+                    return Some(End::Damaged(chain(&error)));
+                }
+                Err(error) => {
+                    let why = chain(&error);
+                    tracing::error!(partition = %self.tp, why, "open a replica");
+                    self.set(LocalState::Failed(why), None);
+                }
+            }
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return None,
+                () = clock::sleep(REOPEN) => {}
+            }
+        };
+        let end = self.watch(&partition).await;
+        self.set(LocalState::Opening, None);
+        self.inner.leaders.left(self.key.group);
+        partition.close().await;
+        Some(end)
+    }
+
+    async fn open(&self) -> Result<Partition, PartitionError> {
+        let settings = self.target.borrow().settings.clone();
+        let spec = PartitionSpec {
+            name: self.tp.clone(),
+            key: self.key,
+            settings,
+        };
+        Partition::open(&self.inner.consensus, spec).await
+    }
+
+    async fn watch(&mut self, partition: &Partition) -> End {
+        let group = partition.group().clone();
+        let mut state = group.state();
+        let mut target = self.target.borrow_and_update().clone();
+        let mut rebuilding = !target.is_founder(self.key);
+        partition.set_settings(target.settings.clone());
+        self.find_leader(&group, &target);
+        let running = if rebuilding {
+            LocalState::Rebuilding
+        } else {
+            LocalState::Running
+        };
+        self.set(running, Some(partition.clone()));
+        let mut settling: Option<BoxFuture<'static, bool>> = None;
+        loop {
+            let now = state.borrow_and_update().clone();
+            let leader = now.leader.map(|(_, node)| node);
+            self.inner.leaders.observe(self.key.group, now.term, leader);
+            if let Some(why) = now.failed {
+                return failure(&group, why);
+            }
+            if rebuilding && matches!(now.role, Role::Follower | Role::Leader) {
+                rebuilding = false;
+                tracing::info!(partition = %self.tp, "replica rebuilt");
+                self.set(LocalState::Running, Some(partition.clone()));
+            }
+            if now.role == Role::Leader && target.is_changed() && settling.is_none() {
+                settling = Some(settle(group.clone(), target.replicas.clone()));
+            }
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return End::Cancelled,
+                changed = state.changed() => if changed.is_err() {
+                    return failure(&group, "the group stopped".to_owned());
+                },
+                changed = self.target.changed() => {
+                    if changed.is_err() {
+                        return End::Cancelled;
+                    }
+                    target = self.target.borrow_and_update().clone();
+                    partition.set_settings(target.settings.clone());
+                    // What is being settled may be out of date: begin again.
+                    settling = None;
+                }
+                Some(done) = OptionFuture::from(settling.as_mut()) => {
+                    settling = done.then(|| futures::future::pending().boxed());
+                }
+            }
+            if state.borrow().role != Role::Leader {
+                settling = None;
+            }
+        }
+    }
+
+    /// Gets the group its first leader, and one after a restart, in the background.
+    fn find_leader(&self, group: &Group, target: &Target) {
+        let founders = target.founders.clone();
+        let position = |replicas: &[Replica]| {
+            replicas
+                .iter()
+                .position(|replica| replica.id == self.key.replica)
+        };
+        let rank = position(&target.replicas).unwrap_or(0);
+        let founder = position(&founders);
+        let group = group.clone();
+        let cancel = self.cancel.clone();
+        let name = self.tp.clone();
+        self.inner.spawn("first-leader", async move {
+            let find = async {
+                match founder {
+                    Some(rank) if group.status().membership.is_empty() => {
+                        initialize(&group, &founders, rank, &name).await;
+                    }
+                    // A replacement waits for the leader to find it.
+                    None if group.status().membership.is_empty() => {}
+                    _ => membership::elect(&group, rank).await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => {}
+                () = find => {}
+            }
+        });
+    }
+
+    /// Asks the controller for a new replica in this one's place. The image then says so, and the
+    /// reconciler puts the damaged log aside; until then it stays where it is, so that a restart
+    /// finds the damage again and never an empty log under an old id.
+    async fn replace(&self) {
+        let replace = wire::ReplaceReplica {
+            group_id: self.key.group.0,
+            replica_id: self.key.replica.0,
+        };
+        loop {
+            let command = Command::ReplaceReplica(replace);
+            let deadline = clock::now() + REPLACE;
+            let asked = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return,
+                asked = control::command(&self.inner, command, deadline) => asked,
+            };
+            match asked {
+                // Unknown: replaced before, or the topic is gone. The image will say.
+                Ok(_) | Err(ClusterError::Refused(Refusal::UnknownReplica { .. })) => break,
+                Err(error) => {
+                    tracing::warn!(partition = %self.tp, %error, "waiting for a new replica");
+                }
+            }
+        }
+        self.cancel.cancelled().await;
+    }
+}
+
+/// Changes the members until they are these replicas.
+fn settle(group: Group, replicas: Vec<Replica>) -> BoxFuture<'static, bool> {
+    async move {
+        while !membership::settle_partition(&group, &replicas).await {
+            clock::sleep(SETTLE).await;
+        }
+        true
+    }
+    .boxed()
+}
+
+/// Initializes a new partition: the first founder at once, each further one only if nobody did for
+/// a second longer. All use the same members, so two that do it at once do no harm.
+async fn initialize(group: &Group, founders: &[Replica], rank: usize, name: &TopicPartition) {
+    let turn = INITIALIZE * u32::try_from(rank).unwrap_or(u32::MAX);
+    if rank > 0 && membership::led(group, turn).await {
+        return;
+    }
+    if group.status().membership.is_empty() {
+        if let Err(error) = group.initialize(PartitionInfo::members(founders)).await {
+            tracing::warn!(partition = %name, %error, "initialize a partition");
+        }
+        // The election that this starts fails where the others have not opened their replicas.
+        if membership::led(group, Duration::from_millis(50)).await {
+            return;
+        }
+    }
+    membership::elect(group, 0).await;
+}
+
+fn failure(group: &Group, why: String) -> End {
+    match group.log().poisoned() {
+        Some(poison) if matches!(*poison, StorageError::Damaged { .. }) => {
+            End::Damaged(poison.to_string())
+        }
+        _ => End::Failed(why),
+    }
+}
+
+/// Whether the replica's files are damaged, so that only its peers have its log.
+fn is_damage(error: &PartitionError) -> bool {
+    error.is_damage()
+}
+
+/// An error with its causes, for a person.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

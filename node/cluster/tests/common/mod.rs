@@ -1,0 +1,204 @@
+//! Nodes of one process over loopback: storage, lane, consensus and cluster layer, real files.
+
+use std::{collections::BTreeMap, net::TcpListener, path::Path, sync::Arc, time::Duration};
+
+use seriatim_cluster::{Cluster, ClusterError, ClusterOptions, CreateTopic, LocalState};
+use seriatim_consensus::{Consensus, ConsensusOptions, Lane};
+use seriatim_proto::ids::{NodeId, TopicPartition};
+use seriatim_runtime::{clock, net::Net, task::TaskGroup};
+use seriatim_storage::{Storage, StorageOptions, disk::PosixDisk};
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+/// Longest wait for anything that must happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) fn deadline() -> Instant {
+    clock::now() + PATIENCE
+}
+
+/// Waits until a condition holds.
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = deadline();
+    while !condition() {
+        assert!(clock::now() < deadline, "not in time: {what}");
+        clock::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A running node.
+pub(crate) struct Node {
+    pub(crate) cluster: Cluster,
+    pub(crate) storage: Storage,
+    consensus: Consensus,
+    tasks: TaskGroup,
+}
+
+impl Node {
+    pub(crate) async fn start(dir: &Path, options: ClusterOptions) -> Result<Self, ClusterError> {
+        let tasks = TaskGroup::new();
+        let storage = Storage::open(
+            Arc::new(PosixDisk::default()),
+            dir,
+            StorageOptions::default(),
+        )
+        .await
+        .expect("open the storage");
+        let id = storage.identity().clone();
+        let lane = Lane::start(
+            Net::tokio(),
+            &options.replication_addr,
+            options.node_id,
+            move || {
+                id.read()
+                    .ok()
+                    .flatten()
+                    .and_then(|identity| identity.cluster_id)
+            },
+            tasks.clone(),
+        )
+        .await
+        .expect("listen");
+        let consensus = Consensus::new(
+            ConsensusOptions {
+                node_id: options.node_id,
+                ..ConsensusOptions::default()
+            },
+            storage.clone(),
+            lane.clone(),
+        );
+        let cluster = Cluster::start(
+            options,
+            storage.clone(),
+            consensus.clone(),
+            lane,
+            tasks.clone(),
+        )
+        .await?;
+        Ok(Self {
+            cluster,
+            storage,
+            consensus,
+            tasks,
+        })
+    }
+
+    pub(crate) async fn stop(self) {
+        self.cluster.shutdown().await;
+        self.consensus.shutdown().await;
+        self.tasks.shutdown(PATIENCE).await;
+        self.storage.shutdown().await;
+    }
+}
+
+/// Nodes 1 to n with their folders; a node may be down.
+pub(crate) struct Nodes {
+    pub(crate) dirs: Vec<TempDir>,
+    addresses: Vec<String>,
+    pub(crate) running: BTreeMap<usize, Node>,
+}
+
+impl Nodes {
+    pub(crate) fn new(count: usize) -> Self {
+        // All ports are held at once, so that they differ.
+        let listeners: Vec<TcpListener> = (0..count)
+            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+            .collect();
+        let addresses = listeners
+            .iter()
+            .map(|l| l.local_addr().unwrap().to_string())
+            .collect();
+        Self {
+            dirs: (0..count).map(|_| TempDir::new().unwrap()).collect(),
+            addresses,
+            running: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn address(&self, node: usize) -> String {
+        self.addresses[node - 1].clone()
+    }
+
+    pub(crate) fn options(&self, node: usize) -> ClusterOptions {
+        ClusterOptions {
+            node_id: NodeId(u64::try_from(node).unwrap()),
+            seeds: self.addresses.iter().take(3).cloned().collect(),
+            replication_addr: self.address(node),
+            grpc_addr: format!("127.0.0.1:{node}"),
+            ..ClusterOptions::default()
+        }
+    }
+
+    pub(crate) async fn start(&mut self, node: usize) {
+        let started = Node::start(self.dirs[node - 1].path(), self.options(node)).await;
+        let _ = self.running.insert(node, started.unwrap());
+    }
+
+    pub(crate) async fn stop(&mut self, node: usize) {
+        self.running.remove(&node).expect("running").stop().await;
+    }
+
+    pub(crate) async fn start_all(&mut self) {
+        for node in 1..=self.dirs.len() {
+            self.start(node).await;
+        }
+        for node in self.running.values() {
+            tokio::time::timeout(PATIENCE, node.cluster.ready())
+                .await
+                .unwrap()
+                .unwrap();
+        }
+    }
+
+    pub(crate) async fn stop_all(&mut self) {
+        let nodes = std::mem::take(&mut self.running);
+        let _ = futures::future::join_all(nodes.into_values().map(Node::stop)).await;
+    }
+
+    pub(crate) fn cluster(&self, node: usize) -> &Cluster {
+        &self.running[&node].cluster
+    }
+
+    /// The node that leads the metadata group, once one does.
+    pub(crate) async fn controller(&self) -> usize {
+        let mut found = None;
+        eventually("a controller", || {
+            found = self.running.values().find_map(|node| {
+                node.cluster.controller().filter(|leader| {
+                    self.running
+                        .contains_key(&usize::try_from(leader.0).unwrap())
+                })
+            });
+            found.is_some()
+        })
+        .await;
+        usize::try_from(found.unwrap().0).unwrap()
+    }
+
+    /// Every partition has a leader, every running node knows it, and every replica takes part.
+    pub(crate) async fn settled(&self, topic: &str, partitions: i32) {
+        for (number, node) in &self.running {
+            eventually(&format!("{topic} settled on node {number}"), || {
+                let led = (0..partitions).all(|partition| {
+                    node.cluster
+                        .leader(&TopicPartition::new(topic, partition))
+                        .is_some()
+                });
+                let replicas = node.cluster.local_replicas();
+                led && replicas
+                    .iter()
+                    .all(|replica| replica.state == LocalState::Running)
+            })
+            .await;
+        }
+    }
+}
+
+pub(crate) fn topic(name: &str, partitions: u32, replicas: u32) -> CreateTopic {
+    CreateTopic {
+        name: name.to_owned(),
+        partitions,
+        replication_factor: replicas,
+        ..CreateTopic::default()
+    }
+}
