@@ -1,1 +1,18 @@
-//! Placeholder.
+//! The use cases: what every protocol that Seriatim speaks asks for, in one place.
+//!
+//! Requests and answers are plain data of [`seriatim_proto::v1`]; this crate knows nothing of wire
+//! formats or connections. Start at [`Broker`].
+#![warn(missing_docs)]
+
+mod admin;
+mod broker;
+mod budget;
+mod describe;
+mod errors;
+mod fetch;
+mod produce;
+mod session;
+mod status;
+
+pub use broker::{Broker, BrokerLimits};
+pub use session::FetchSession;

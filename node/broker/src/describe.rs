@@ -1,0 +1,66 @@
+//! Who leads what.
+
+use seriatim_cluster::{NodeInfo, Topic};
+use seriatim_proto::{
+    ids::{PartitionId, TopicPartition},
+    v1,
+};
+
+use crate::Broker;
+
+impl Broker {
+    /// Nodes, topics and leaders as this node knows them.
+    pub fn describe(&self, request: &v1::DescribeRequest) -> v1::DescribeResponse {
+        let image = self.cluster.image();
+        let mut unknown_topics = Vec::new();
+        let mut topics = Vec::new();
+        if !request.nodes_only {
+            if request.topics.is_empty() {
+                topics = image.topics.values().map(|topic| self.topic(topic)).collect();
+            }
+            for name in &request.topics {
+                match image.topics.get(name) {
+                    Some(topic) => topics.push(self.topic(topic)),
+                    None => unknown_topics.push(name.clone()),
+                }
+            }
+        }
+        v1::DescribeResponse {
+            cluster_id: image.cluster_id.clone(),
+            nodes: image.nodes.values().map(|info| node(info)).collect(),
+            topics,
+            unknown_topics,
+            controller: self.cluster.controller().map_or(0, |node| node.0),
+        }
+    }
+
+    fn topic(&self, topic: &Topic) -> v1::Topic {
+        let numbered = (0..).map(PartitionId).zip(&topic.partitions);
+        let partitions = numbered.map(|(number, info)| {
+            let leader = self.cluster.leader(&TopicPartition::new(topic.name.clone(), number));
+            v1::Partition {
+                partition: number.0,
+                leader: leader.map_or(0, |leader| leader.node.0),
+                leader_epoch: leader.map_or(-1, |leader| leader.epoch.0),
+                replicas: info.replicas.iter().map(|replica| replica.node.0).collect(),
+            }
+        });
+        v1::Topic {
+            name: topic.name.clone(),
+            topic_id: topic.id.clone(),
+            replication_factor: topic.replication_factor,
+            settings: topic.settings.to_map().into_iter().collect(),
+            partitions: partitions.collect(),
+        }
+    }
+}
+
+fn node(info: &NodeInfo) -> v1::Node {
+    v1::Node {
+        node_id: info.id.0,
+        grpc_address: info.grpc_addr.clone(),
+        replication_address: info.replication_addr.clone(),
+        http_address: info.http_addr.clone(),
+        rack: info.rack.clone(),
+    }
+}

@@ -1,0 +1,199 @@
+//! Reading: one long poll over several partitions, and offsets.
+
+use bytes::{Bytes, BytesMut};
+use futures::{FutureExt as _, future};
+use seriatim_partition::{At, Fetch};
+use seriatim_proto::{
+    error::ErrorCode,
+    ids::{Offset, PartitionId, TopicPartition},
+    limits, v1,
+};
+use seriatim_runtime::clock;
+use tokio::sync::watch;
+
+use crate::{Broker, broker};
+
+impl Broker {
+    /// Reads the partitions; waits until there are `min_bytes` or `max_wait_ms` have passed. An
+    /// error of any partition ends the wait.
+    pub async fn fetch(&self, request: v1::FetchRequest) -> v1::FetchResponse {
+        if request.partitions.len() > limits::MAX_REQUEST_PARTITIONS {
+            let refused = v1::Error::new(
+                ErrorCode::InvalidRequest,
+                format!("a fetch request has at most {} partitions", limits::MAX_REQUEST_PARTITIONS),
+            );
+            let refuse = |to: &v1::FetchPartition| failed(to, refused.clone());
+            return v1::FetchResponse {
+                results: request.partitions.iter().map(refuse).collect(),
+            };
+        }
+        let started = clock::now();
+        let deadline = started
+            + std::time::Duration::from_millis(u64::from(request.max_wait_ms.min(limits::MAX_WAIT_MS)));
+        let min_bytes = request.min_bytes.max(1) as usize;
+        let results = loop {
+            // Watched before it is read, so that nothing that comes in between is missed.
+            let mut watched = self.watch(&request.partitions);
+            let results = self.read_all(&request).await;
+            let bytes: usize = results.iter().map(|result| result.record_batches.len()).sum();
+            let failed = results.iter().any(|result| result.error.is_some());
+            if bytes >= min_bytes || failed || clock::now() >= deadline {
+                break results;
+            }
+            let _changed_or_late = clock::timeout_at(deadline, any_change(&mut watched)).await;
+        };
+        let bytes: usize = results.iter().map(|result| result.record_batches.len()).sum();
+        metrics::counter!("seriatim_fetch_bytes_total").increment(bytes as u64);
+        metrics::histogram!("seriatim_fetch_seconds").record(started.elapsed().as_secs_f64());
+        v1::FetchResponse { results }
+    }
+
+    fn watch(&self, partitions: &[v1::FetchPartition]) -> Vec<watch::Receiver<Offset>> {
+        let mut watched = Vec::with_capacity(partitions.len());
+        for to in partitions {
+            if let Ok(partition) = self.partition(&to.topic, to.partition) {
+                let mut high_watermark = partition.high_watermark();
+                high_watermark.mark_unchanged();
+                watched.push(high_watermark);
+            }
+        }
+        watched
+    }
+
+    async fn read_all(&self, request: &v1::FetchRequest) -> Vec<v1::PartitionFetchResult> {
+        let mut left = match request.max_bytes as usize {
+            0 => limits::DEFAULT_FETCH_BYTES,
+            bytes => bytes.min(limits::MAX_FETCH_BYTES),
+        };
+        let mut results = Vec::with_capacity(request.partitions.len());
+        let mut empty = true;
+        for to in &request.partitions {
+            let limit = match to.max_bytes as usize {
+                0 => left,
+                bytes => bytes.min(left),
+            };
+            // The first batch is returned even if it is larger than the limit.
+            if limit == 0 && !empty {
+                results.push(v1::PartitionFetchResult {
+                    topic: to.topic.clone(),
+                    partition: to.partition,
+                    ..Default::default()
+                });
+                continue;
+            }
+            let result = self.read(to, limit.max(1)).await;
+            empty &= result.record_batches.is_empty();
+            left = left.saturating_sub(result.record_batches.len());
+            results.push(result);
+        }
+        results
+    }
+
+    async fn read(&self, to: &v1::FetchPartition, max_bytes: usize) -> v1::PartitionFetchResult {
+        let partition = match self.partition(&to.topic, to.partition) {
+            Ok(partition) => partition,
+            Err(error) => return failed(to, error),
+        };
+        let fetch = Fetch {
+            offset: Offset(to.offset),
+            max_bytes,
+        };
+        match partition.fetch(fetch).await {
+            Ok(fetched) => v1::PartitionFetchResult {
+                topic: to.topic.clone(),
+                partition: to.partition,
+                error: None,
+                high_watermark: fetched.high_watermark.0,
+                log_start_offset: fetched.log_start_offset.0,
+                record_batches: concatenate(fetched.batches),
+            },
+            Err(error) => {
+                let tp = TopicPartition::new(to.topic.clone(), PartitionId(to.partition));
+                failed(to, self.fetch_error(&tp, &error))
+            }
+        }
+    }
+
+    /// Start, end, or offset of a time, of several partitions.
+    pub async fn list_offsets(&self, request: v1::ListOffsetsRequest) -> v1::ListOffsetsResponse {
+        let answers = request
+            .partitions
+            .into_iter()
+            .take(limits::MAX_REQUEST_PARTITIONS)
+            .map(|to| self.list_offset(to));
+        v1::ListOffsetsResponse {
+            results: future::join_all(answers).await,
+        }
+    }
+
+    async fn list_offset(&self, to: v1::ListOffsetsPartition) -> v1::PartitionOffset {
+        use v1::list_offsets_partition::At as Asked;
+        let found = async {
+            let at = match to.at {
+                Some(Asked::Start(_)) => At::Start,
+                Some(Asked::End(_)) => At::End,
+                Some(Asked::TimestampMs(ms)) => At::Time(ms),
+                None => {
+                    return Err(v1::Error::new(
+                        ErrorCode::InvalidRequest,
+                        "say which offset to list: start, end or a time",
+                    ));
+                }
+            };
+            let partition = self.partition(&to.topic, to.partition)?;
+            let tp = TopicPartition::new(to.topic.clone(), PartitionId(to.partition));
+            partition.list_offset(at).await.map_err(|error| self.fetch_error(&tp, &error))
+        };
+        let (offset, epoch, error) = match found.await {
+            Ok((offset, epoch)) => (offset.0, epoch.0, None),
+            Err(error) => (-1, -1, Some(error)),
+        };
+        v1::PartitionOffset {
+            topic: to.topic,
+            partition: to.partition,
+            error,
+            offset,
+            leader_epoch: epoch,
+        }
+    }
+
+    /// A new producer session.
+    pub async fn init_producer(&self) -> Result<v1::InitProducerResponse, v1::Error> {
+        let deadline = broker::deadline(0, limits::DEFAULT_PRODUCE_TIMEOUT_MS);
+        let id = self.cluster.allocate_producer_id(deadline).await;
+        let id = id.map_err(|error| crate::errors::cluster_error(&error))?;
+        Ok(v1::InitProducerResponse {
+            producer_id: id.0,
+            producer_epoch: 0,
+        })
+    }
+}
+
+fn failed(to: &v1::FetchPartition, error: v1::Error) -> v1::PartitionFetchResult {
+    v1::PartitionFetchResult {
+        topic: to.topic.clone(),
+        partition: to.partition,
+        error: Some(error),
+        ..Default::default()
+    }
+}
+
+/// The one bytes field that the protocol has. A single piece is handed on as it is.
+pub(crate) fn concatenate(mut pieces: Vec<Bytes>) -> Bytes {
+    if pieces.len() == 1 {
+        return pieces.pop().unwrap_or_default();
+    }
+    let mut all = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+    for piece in pieces {
+        all.extend_from_slice(&piece);
+    }
+    all.freeze()
+}
+
+async fn any_change(watched: &mut [watch::Receiver<Offset>]) {
+    if watched.is_empty() {
+        return future::pending().await;
+    }
+    let changes = watched.iter_mut().map(|one| one.changed().boxed());
+    let (_first, _which, _others) = future::select_all(changes).await;
+}

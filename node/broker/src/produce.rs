@@ -1,0 +1,140 @@
+//! Appending.
+
+use bytes::Bytes;
+use futures::future;
+use seriatim_partition::Append;
+use seriatim_proto::{
+    batch::RecordBatch,
+    error::ErrorCode,
+    ids::{Offset, PartitionId, TopicPartition},
+    limits, v1,
+};
+use seriatim_runtime::{
+    clock::{self, Instant},
+    task,
+};
+
+use crate::{Broker, broker, errors};
+
+impl Broker {
+    /// Appends the request's batches, each to its partition; one answer per batch, in their order.
+    pub async fn produce(&self, request: v1::ProduceRequest) -> v1::ProduceResponse {
+        let started = clock::now();
+        let deadline = broker::deadline(request.timeout_ms, limits::DEFAULT_PRODUCE_TIMEOUT_MS);
+        let correlation_id = request.correlation_id;
+        let results = match check(&request) {
+            Err(refused) => request.batches.into_iter().map(|b| answer(b, Err(refused.clone()))).collect(),
+            Ok(bytes) => {
+                metrics::counter!("seriatim_append_bytes_total").increment(bytes as u64);
+                self.admitted(request, bytes, deadline).await
+            }
+        };
+        metrics::histogram!("seriatim_append_seconds").record(started.elapsed().as_secs_f64());
+        v1::ProduceResponse {
+            correlation_id,
+            results,
+        }
+    }
+
+    async fn admitted(
+        &self,
+        request: v1::ProduceRequest,
+        bytes: usize,
+        deadline: Instant,
+    ) -> Vec<v1::PartitionProduceResult> {
+        let Some(permit) = self.budget.take(bytes, deadline).await else {
+            let busy = v1::Error::new(
+                ErrorCode::Overloaded,
+                "this node appends as much as it can hold in memory; send less or later",
+            );
+            let refuse = |batch| answer(batch, Err(busy.clone()));
+            return request.batches.into_iter().map(refuse).collect();
+        };
+        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+        metrics::gauge!("seriatim_append_bytes_in_flight").set(self.budget.used() as f64);
+        let nothing_promised = request.acks() == v1::Acks::None;
+        let this = self.clone();
+        let appends = async move {
+            let appends = request.batches.into_iter().map(|batch| this.append(batch, deadline));
+            let results = future::join_all(appends).await;
+            drop(permit);
+            results
+        };
+        if nothing_promised {
+            let unanswered = task::spawn("produce-unacknowledged", appends);
+            drop(unanswered);
+            return Vec::new();
+        }
+        appends.await
+    }
+
+    async fn append(&self, mut to: v1::PartitionBatch, deadline: Instant) -> v1::PartitionProduceResult {
+        let bytes = std::mem::take(&mut to.record_batch);
+        let result = self.append_batch(&to, bytes, deadline).await;
+        answer(to, result)
+    }
+
+    async fn append_batch(
+        &self,
+        to: &v1::PartitionBatch,
+        bytes: Bytes,
+        deadline: Instant,
+    ) -> Result<seriatim_partition::Appended, v1::Error> {
+        let partition = self.partition(&to.topic, to.partition)?;
+        let batch = RecordBatch::from_producer(bytes).map_err(|e| errors::bad_batch(&e))?;
+        let records = u64::from(batch.header.record_count);
+        let request = Append {
+            batch,
+            expected_end: to.expected_end_offset.map(Offset),
+            deadline,
+        };
+        let appended = partition.append(request).await.map_err(|error| {
+            metrics::counter!("seriatim_append_errors_total").increment(1);
+            let tp = TopicPartition::new(to.topic.clone(), PartitionId(to.partition));
+            self.append_error(&tp, &error)
+        })?;
+        metrics::counter!("seriatim_append_records_total").increment(records);
+        Ok(appended)
+    }
+}
+
+/// The request's bytes, if it is within the limits.
+fn check(request: &v1::ProduceRequest) -> Result<usize, v1::Error> {
+    if request.batches.len() > limits::MAX_REQUEST_PARTITIONS {
+        return Err(v1::Error::new(
+            ErrorCode::InvalidRequest,
+            format!("a produce request has at most {} batches", limits::MAX_REQUEST_PARTITIONS),
+        ));
+    }
+    let bytes: usize = request.batches.iter().map(|batch| batch.record_batch.len()).sum();
+    if bytes > limits::MAX_PRODUCE_BYTES {
+        return Err(v1::Error::new(
+            ErrorCode::BatchTooLarge,
+            format!("a produce request has at most {} bytes", limits::MAX_PRODUCE_BYTES),
+        ));
+    }
+    Ok(bytes)
+}
+
+fn answer(
+    to: v1::PartitionBatch,
+    result: Result<seriatim_partition::Appended, v1::Error>,
+) -> v1::PartitionProduceResult {
+    let mut answer = v1::PartitionProduceResult {
+        topic: to.topic,
+        partition: to.partition,
+        ..Default::default()
+    };
+    match result {
+        Ok(appended) => {
+            answer.base_offset = appended.base_offset.0;
+            answer.duplicate = appended.duplicate;
+            answer.log_start_offset = appended.log_start_offset.0;
+        }
+        Err(error) => {
+            answer.base_offset = -1;
+            answer.error = Some(error);
+        }
+    }
+    answer
+}
