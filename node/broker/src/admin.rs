@@ -37,7 +37,10 @@ impl Broker {
         {
             let late = v1::Error::new(
                 ErrorCode::Timeout,
-                format!("topic '{}' is created, but not every partition has a leader yet", request.name),
+                format!(
+                    "topic '{}' is created, but not every partition has a leader yet",
+                    request.name
+                ),
             );
             return Err(late.maybe_applied());
         }
@@ -62,7 +65,10 @@ impl Broker {
     ) -> Result<v1::AlterTopicResponse, v1::Error> {
         let deadline = broker::deadline(0, DEFAULT_TIMEOUT_MS);
         let settings = sorted(request.settings);
-        let altered = self.cluster.alter_topic(&request.name, settings, deadline).await;
+        let altered = self
+            .cluster
+            .alter_topic(&request.name, settings, deadline)
+            .await;
         let settings = altered.map_err(|error| cluster_error(&error))?;
         Ok(v1::AlterTopicResponse {
             settings: settings.to_map().into_iter().collect(),

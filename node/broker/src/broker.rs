@@ -101,7 +101,10 @@ impl Broker {
             .unwrap_or_default();
         let mut error = v1::Error::new(
             ErrorCode::NotLeader,
-            format!("partition {tp} is led by node {} at {address}; ask it", leader.node),
+            format!(
+                "partition {tp} is led by node {} at {address}; ask it",
+                leader.node
+            ),
         );
         error.leader = Some(v1::LeaderHint {
             node_id: leader.node.0,

@@ -33,7 +33,10 @@ impl Budget {
         deadline: Instant,
     ) -> Option<OwnedSemaphorePermit> {
         let wanted = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
-        let granted = self.permits.clone().acquire_many_owned(wanted.min(self.units));
+        let granted = self
+            .permits
+            .clone()
+            .acquire_many_owned(wanted.min(self.units));
         clock::timeout_at(deadline, granted).await.ok()?.ok()
     }
 
@@ -54,7 +57,10 @@ mod tests {
         let budget = Budget::new(1024);
         let soon = || clock::now() + Duration::from_millis(10);
         let all = budget.take(4096, soon()).await;
-        assert!(all.is_some(), "a request larger than the budget takes all of it");
+        assert!(
+            all.is_some(),
+            "a request larger than the budget takes all of it"
+        );
         assert_eq!(budget.used(), 1024);
         assert!(budget.take(1, soon()).await.is_none());
         drop(all);

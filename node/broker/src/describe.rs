@@ -16,7 +16,11 @@ impl Broker {
         let mut topics = Vec::new();
         if !request.nodes_only {
             if request.topics.is_empty() {
-                topics = image.topics.values().map(|topic| self.topic(topic)).collect();
+                topics = image
+                    .topics
+                    .values()
+                    .map(|topic| self.topic(topic))
+                    .collect();
             }
             for name in &request.topics {
                 match image.topics.get(name) {
@@ -37,7 +41,9 @@ impl Broker {
     fn topic(&self, topic: &Topic) -> v1::Topic {
         let numbered = (0..).map(PartitionId).zip(&topic.partitions);
         let partitions = numbered.map(|(number, info)| {
-            let leader = self.cluster.leader(&TopicPartition::new(topic.name.clone(), number));
+            let leader = self
+                .cluster
+                .leader(&TopicPartition::new(topic.name.clone(), number));
             v1::Partition {
                 partition: number.0,
                 leader: leader.map_or(0, |leader| leader.node.0),

@@ -2,18 +2,16 @@
 
 use seriatim_cluster::ClusterError;
 use seriatim_partition::{AppendError, FetchError};
-use seriatim_proto::{
-    batch::BatchError,
-    error::ErrorCode,
-    ids::TopicPartition,
-    v1,
-};
+use seriatim_proto::{batch::BatchError, error::ErrorCode, ids::TopicPartition, v1};
 
 use crate::Broker;
 
 /// A batch that cannot be accepted.
 pub(crate) fn bad_batch(error: &BatchError) -> v1::Error {
-    v1::Error::new(ErrorCode::CorruptBatch, format!("{error}; the batch was not stored"))
+    v1::Error::new(
+        ErrorCode::CorruptBatch,
+        format!("{error}; the batch was not stored"),
+    )
 }
 
 impl Broker {

@@ -20,7 +20,10 @@ impl Broker {
         if request.partitions.len() > limits::MAX_REQUEST_PARTITIONS {
             let refused = v1::Error::new(
                 ErrorCode::InvalidRequest,
-                format!("a fetch request has at most {} partitions", limits::MAX_REQUEST_PARTITIONS),
+                format!(
+                    "a fetch request has at most {} partitions",
+                    limits::MAX_REQUEST_PARTITIONS
+                ),
             );
             let refuse = |to: &v1::FetchPartition| failed(to, refused.clone());
             return v1::FetchResponse {
@@ -29,20 +32,28 @@ impl Broker {
         }
         let started = clock::now();
         let deadline = started
-            + std::time::Duration::from_millis(u64::from(request.max_wait_ms.min(limits::MAX_WAIT_MS)));
+            + std::time::Duration::from_millis(u64::from(
+                request.max_wait_ms.min(limits::MAX_WAIT_MS),
+            ));
         let min_bytes = request.min_bytes.max(1) as usize;
         let results = loop {
             // Watched before it is read, so that nothing that comes in between is missed.
             let mut watched = self.watch(&request.partitions);
             let results = self.read_all(&request).await;
-            let bytes: usize = results.iter().map(|result| result.record_batches.len()).sum();
+            let bytes: usize = results
+                .iter()
+                .map(|result| result.record_batches.len())
+                .sum();
             let failed = results.iter().any(|result| result.error.is_some());
             if bytes >= min_bytes || failed || clock::now() >= deadline {
                 break results;
             }
             let _changed_or_late = clock::timeout_at(deadline, any_change(&mut watched)).await;
         };
-        let bytes: usize = results.iter().map(|result| result.record_batches.len()).sum();
+        let bytes: usize = results
+            .iter()
+            .map(|result| result.record_batches.len())
+            .sum();
         metrics::counter!("seriatim_fetch_bytes_total").increment(bytes as u64);
         metrics::histogram!("seriatim_fetch_seconds").record(started.elapsed().as_secs_f64());
         v1::FetchResponse { results }
@@ -142,7 +153,10 @@ impl Broker {
             };
             let partition = self.partition(&to.topic, to.partition)?;
             let tp = TopicPartition::new(to.topic.clone(), PartitionId(to.partition));
-            partition.list_offset(at).await.map_err(|error| self.fetch_error(&tp, &error))
+            partition
+                .list_offset(at)
+                .await
+                .map_err(|error| self.fetch_error(&tp, &error))
         };
         let (offset, epoch, error) = match found.await {
             Ok((offset, epoch)) => (offset.0, epoch.0, None),

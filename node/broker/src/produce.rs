@@ -23,7 +23,11 @@ impl Broker {
         let deadline = broker::deadline(request.timeout_ms, limits::DEFAULT_PRODUCE_TIMEOUT_MS);
         let correlation_id = request.correlation_id;
         let results = match check(&request) {
-            Err(refused) => request.batches.into_iter().map(|b| answer(b, Err(refused.clone()))).collect(),
+            Err(refused) => request
+                .batches
+                .into_iter()
+                .map(|b| answer(b, Err(refused.clone())))
+                .collect(),
             Ok(bytes) => {
                 metrics::counter!("seriatim_append_bytes_total").increment(bytes as u64);
                 self.admitted(request, bytes, deadline).await
@@ -55,7 +59,10 @@ impl Broker {
         let nothing_promised = request.acks() == v1::Acks::None;
         let this = self.clone();
         let appends = async move {
-            let appends = request.batches.into_iter().map(|batch| this.append(batch, deadline));
+            let appends = request
+                .batches
+                .into_iter()
+                .map(|batch| this.append(batch, deadline));
             let results = future::join_all(appends).await;
             drop(permit);
             results
@@ -68,7 +75,11 @@ impl Broker {
         appends.await
     }
 
-    async fn append(&self, mut to: v1::PartitionBatch, deadline: Instant) -> v1::PartitionProduceResult {
+    async fn append(
+        &self,
+        mut to: v1::PartitionBatch,
+        deadline: Instant,
+    ) -> v1::PartitionProduceResult {
         let bytes = std::mem::take(&mut to.record_batch);
         let result = self.append_batch(&to, bytes, deadline).await;
         answer(to, result)
@@ -103,14 +114,24 @@ fn check(request: &v1::ProduceRequest) -> Result<usize, v1::Error> {
     if request.batches.len() > limits::MAX_REQUEST_PARTITIONS {
         return Err(v1::Error::new(
             ErrorCode::InvalidRequest,
-            format!("a produce request has at most {} batches", limits::MAX_REQUEST_PARTITIONS),
+            format!(
+                "a produce request has at most {} batches",
+                limits::MAX_REQUEST_PARTITIONS
+            ),
         ));
     }
-    let bytes: usize = request.batches.iter().map(|batch| batch.record_batch.len()).sum();
+    let bytes: usize = request
+        .batches
+        .iter()
+        .map(|batch| batch.record_batch.len())
+        .sum();
     if bytes > limits::MAX_PRODUCE_BYTES {
         return Err(v1::Error::new(
             ErrorCode::BatchTooLarge,
-            format!("a produce request has at most {} bytes", limits::MAX_PRODUCE_BYTES),
+            format!(
+                "a produce request has at most {} bytes",
+                limits::MAX_PRODUCE_BYTES
+            ),
         ));
     }
     Ok(bytes)

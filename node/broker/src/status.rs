@@ -12,7 +12,10 @@ impl Broker {
         let image = self.cluster.image();
         let me = self.cluster.node_id();
         let mine = |info: &seriatim_cluster::PartitionInfo| info.replica_on(me).is_some();
-        let assigned = image.partitions().filter(|(_t, _p, info)| mine(info)).count();
+        let assigned = image
+            .partitions()
+            .filter(|(_t, _p, info)| mine(info))
+            .count();
         let stats = self.storage.stats();
         v1::NodeStatusResponse {
             node_id: me.0,
@@ -64,7 +67,11 @@ fn replica(local: &LocalReplica) -> v1::ReplicaStatus {
     if group.state.role == Role::Leader {
         let peers = group.membership.iter().map(|member| {
             let own = member.replica == local.key.replica;
-            let matched = if own { log.flushed_index() } else { member.matched };
+            let matched = if own {
+                log.flushed_index()
+            } else {
+                member.matched
+            };
             let matched = matched.unwrap_or_default();
             v1::PeerProgress {
                 node_id: member.node.0,

@@ -38,7 +38,7 @@ pub(crate) async fn elect(group: &Group, rank: usize) {
         return;
     }
     for _ in 0..12 {
-        group.elect_now();
+        group.elect_now().await;
         if led(group, pause).await {
             return;
         }

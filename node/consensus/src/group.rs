@@ -107,7 +107,8 @@ impl Group {
             .into_iter()
             .map(|(replica, node)| (replica.0, Peer { node }))
             .collect();
-        match self.0.raft.initialize(members).await {
+        // openraft's futures are boxed here, so that callers' own stay small.
+        match Box::pin(self.0.raft.initialize(members)).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
             Err(RaftError::APIError(error)) => Err(ConsensusError::Refused(error.to_string())),
             Err(RaftError::Fatal(fatal)) => Err(ConsensusError::Stopped(fatal.to_string())),
@@ -173,7 +174,7 @@ impl Group {
     /// Returns once this leader has confirmed with a majority that it still leads and has applied
     /// all that was committed when it asked.
     pub async fn read_barrier(&self) -> Result<(), ConsensusError> {
-        match self.0.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+        match Box::pin(self.0.raft.ensure_linearizable(ReadPolicy::ReadIndex)).await {
             Ok(_read) => Ok(()),
             Err(RaftError::APIError(error)) => Err(ConsensusError::Refused(error.to_string())),
             Err(RaftError::Fatal(fatal)) => Err(ConsensusError::Stopped(fatal.to_string())),
@@ -186,11 +187,7 @@ impl Group {
         replica: ReplicaId,
         node: NodeId,
     ) -> Result<(), ConsensusError> {
-        let added = self
-            .0
-            .raft
-            .add_learner(replica.0, Peer { node }, true)
-            .await;
+        let added = Box::pin(self.0.raft.add_learner(replica.0, Peer { node }, true)).await;
         added.map(|_response| ()).map_err(refused)
     }
 
@@ -212,27 +209,29 @@ impl Group {
             self.add_learner(*replica, *node).await?;
         }
         let ids: BTreeSet<u64> = voters.keys().map(|replica| replica.0).collect();
-        let changed = self.0.raft.change_membership(ids, false).await;
+        let changed = Box::pin(self.0.raft.change_membership(ids, false)).await;
         changed.map(|_response| ()).map_err(refused)
     }
 
     /// Removes a member that does not vote.
     pub async fn remove(&self, replica: ReplicaId) -> Result<(), ConsensusError> {
         let gone = openraft::ChangeMembers::RemoveNodes(BTreeSet::from([replica.0]));
-        let changed = self.0.raft.change_membership(gone, false).await;
+        let changed = Box::pin(self.0.raft.change_membership(gone, false)).await;
         changed.map(|_response| ()).map_err(refused)
     }
 
     /// Hands leadership over; the target must be a voter that is reachable and caught up.
     pub async fn transfer_leader(&self, to: ReplicaId) -> Result<(), ConsensusError> {
-        let sent = self.0.raft.trigger().transfer_leader(to.0).await;
+        let trigger = self.0.raft.trigger();
+        let sent = Box::pin(trigger.transfer_leader(to.0)).await;
         sent.map_err(|fatal| ConsensusError::Stopped(fatal.to_string()))
     }
 
     /// Asks for votes now, if a pre-vote says that it could win.
     pub async fn elect_now(&self) {
         self.heard_from_leader();
-        if let Err(fatal) = self.0.raft.trigger().elect(true).await {
+        let trigger = self.0.raft.trigger();
+        if let Err(fatal) = Box::pin(trigger.elect(true)).await {
             tracing::debug!(group = %self.0.name, %fatal, "cannot ask for votes");
         }
     }

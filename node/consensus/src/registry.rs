@@ -106,7 +106,14 @@ impl Consensus {
             group: spec.key.group,
         };
         let replica = spec.key.replica.0;
-        let raft = Raft::new(replica, inner.config.clone(), network, store, machine).await;
+        let raft = Box::pin(Raft::new(
+            replica,
+            inner.config.clone(),
+            network,
+            store,
+            machine,
+        ))
+        .await;
         let raft = raft.map_err(|fatal| ConsensusError::Stopped(fatal.to_string()))?;
         let (sender, state) = watch::channel(GroupState {
             role: Role::Learner,
@@ -128,7 +135,7 @@ impl Consensus {
     pub async fn close(&self, group: GroupId) {
         let closed = self.0.groups.0.write().remove(&group);
         if let Some(group) = closed
-            && let Err(error) = group.raft().shutdown().await
+            && let Err(error) = Box::pin(group.raft().shutdown()).await
         {
             tracing::warn!(group = group.name(), %error, "the group did not stop cleanly");
         }
