@@ -1,1 +1,8 @@
-//! Placeholder.
+//! Whole clusters under faults, and the judgement of what their clients saw.
+//!
+//! [`history`] is what happened, [`check`] judges it, [`sim`] makes it happen in one thread under
+//! virtual time. A failure is a seed that anybody can replay.
+
+pub mod check;
+pub mod history;
+pub mod sim;

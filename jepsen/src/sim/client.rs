@@ -1,0 +1,219 @@
+//! What every simulated client shares: the nodes, the history, and when to stop.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use seriatim_proto::{
+    batch::{BatchHeader, RecordBatch},
+    compression::Compression,
+    record::{BatchBuilder, ProducerStamp, decode_records},
+    v1,
+};
+use seriatim_runtime::{clock, rng, sim};
+
+use super::rpc::{Answer, Call, Lost, Switchboard};
+use crate::history::{History, Mark};
+
+/// The topic of the workload.
+pub const TOPIC: &str = "events";
+
+/// Longest wait for one answer.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+
+/// One client's view of the run. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// Calls to nodes.
+    pub rpc: Switchboard,
+    /// What is judged at the end.
+    pub history: Arc<Mutex<History>>,
+    /// Set when clients shall finish what they do and end.
+    pub stop: Arc<AtomicBool>,
+    /// Nodes are 1 to this.
+    pub nodes: u64,
+    /// Partitions are 0 to below this.
+    pub partitions: i32,
+}
+
+/// One attempt to append.
+#[derive(Debug)]
+pub enum Attempt {
+    /// Done.
+    Acknowledged(v1::PartitionProduceResult),
+    /// Failed with an answer.
+    Error(v1::Error),
+    /// No answer.
+    Lost(Lost),
+}
+
+impl Attempt {
+    /// Whether the attempt may have had an effect although it failed.
+    pub fn maybe_applied(&self) -> bool {
+        match self {
+            Self::Acknowledged(_) => true,
+            Self::Error(error) => error.maybe_applied,
+            Self::Lost(lost) => *lost == Lost::Unanswered,
+        }
+    }
+}
+
+impl Client {
+    /// Whether to end.
+    pub fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Any node.
+    pub fn any_node(&self) -> u64 {
+        1 + rng::below(self.nodes)
+    }
+
+    /// A short pause.
+    pub async fn pause(&self, most: Duration) {
+        clock::sleep(rng::duration_below(most)).await;
+    }
+
+    /// A node whose answer to a failure names the leader, or any.
+    pub fn after(&self, failed: &v1::Error) -> u64 {
+        let hint = failed.leader.as_ref().map(|leader| leader.node_id);
+        hint.filter(|&node| node != 0)
+            .unwrap_or_else(|| self.any_node())
+    }
+
+    /// Sends one batch once.
+    pub async fn append(&self, node: u64, batch: v1::PartitionBatch) -> Attempt {
+        let request = v1::ProduceRequest {
+            timeout_ms: 2000,
+            batches: vec![batch],
+            ..v1::ProduceRequest::default()
+        };
+        match self.rpc.call(node, Call::Produce(request), PATIENCE).await {
+            Err(lost) => Attempt::Lost(lost),
+            Ok(Answer::Failed(error)) => Attempt::Error(error),
+            Ok(Answer::Produced(response)) => match response.results.into_iter().next() {
+                Some(mut result) => match result.error.take() {
+                    None => Attempt::Acknowledged(result),
+                    Some(error) => Attempt::Error(error),
+                },
+                None => self.impossible("a produce response without a result"),
+            },
+            Ok(other) => self.impossible(&format!("an append was answered {other:?}")),
+        }
+    }
+
+    fn impossible(&self, what: &str) -> Attempt {
+        self.note_impossible(what.to_owned());
+        Attempt::Lost(Lost::Unanswered)
+    }
+
+    /// Records what only a bug explains.
+    pub fn note_impossible(&self, what: String) {
+        self.history.lock().impossible.push(what);
+    }
+
+    /// Reads one partition once; the records that begin at `offset` or later.
+    pub async fn fetch(
+        &self,
+        node: u64,
+        partition: i32,
+        offset: i64,
+    ) -> Result<Fetched, Option<v1::Error>> {
+        let request = v1::FetchRequest {
+            partitions: vec![v1::FetchPartition {
+                topic: TOPIC.to_owned(),
+                partition,
+                offset,
+                max_bytes: 0,
+            }],
+            max_wait_ms: 100,
+            ..v1::FetchRequest::default()
+        };
+        let answer = self.rpc.call(node, Call::Fetch(request), PATIENCE).await;
+        let result = match answer {
+            Ok(Answer::Fetched(response)) => response.results.into_iter().next(),
+            Ok(Answer::Failed(error)) => return Err(Some(error)),
+            Ok(_) | Err(_) => None,
+        };
+        let mut result = result.ok_or(None)?;
+        if let Some(error) = result.error.take() {
+            return Err(Some(error));
+        }
+        match decode(result.record_batches, offset) {
+            Ok(records) => Ok(Fetched {
+                records,
+                high_watermark: result.high_watermark,
+            }),
+            Err(what) => {
+                self.note_impossible(format!(
+                    "node {node} served {partition}@{offset} damaged: {what}"
+                ));
+                Err(None)
+            }
+        }
+    }
+
+    /// The simulation's time.
+    pub fn now(&self) -> Duration {
+        sim::clock::time()
+    }
+}
+
+/// What a fetch brought.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Offsets and marks.
+    pub records: Vec<(i64, Mark)>,
+    /// The partition's, as the node says.
+    pub high_watermark: i64,
+}
+
+/// The records of whole batches that stand back to back.
+fn decode(mut bytes: Bytes, from: i64) -> Result<Vec<(i64, Mark)>, String> {
+    let mut out = Vec::new();
+    while !bytes.is_empty() {
+        let header = BatchHeader::parse(&bytes).map_err(|e| e.to_string())?;
+        let total = header.total_bytes();
+        if total > bytes.len() {
+            return Err(format!("{} bytes of a batch of {total}", bytes.len()));
+        }
+        let batch = RecordBatch::parse(bytes.split_to(total)).map_err(|e| e.to_string())?;
+        for record in decode_records(&batch).map_err(|e| e.to_string())? {
+            let mark = record.value.as_deref().and_then(Mark::parse);
+            let mark = mark.ok_or_else(|| format!("no mark at {}", record.offset))?;
+            if record.offset.0 >= from {
+                out.push((record.offset.0, mark));
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// A batch of marks, padded to `record_bytes`.
+pub fn encode(
+    partition: i32,
+    marks: &[Mark],
+    record_bytes: usize,
+    stamp: Option<ProducerStamp>,
+    expected_end_offset: Option<i64>,
+) -> v1::PartitionBatch {
+    let mut builder = BatchBuilder::new(Compression::None);
+    for mark in marks {
+        let mut value = format!("{mark} ");
+        let padding = record_bytes.saturating_sub(value.len());
+        value.extend(std::iter::repeat_n('.', padding));
+        let _index = builder.push(clock::wall_ms(), None, Some(value.as_bytes()), &[]);
+    }
+    v1::PartitionBatch {
+        topic: TOPIC.to_owned(),
+        partition,
+        record_batch: builder.finish(stamp).unwrap_or_default(),
+        expected_end_offset,
+    }
+}

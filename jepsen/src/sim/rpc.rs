@@ -1,0 +1,99 @@
+//! Calls from the simulated clients to the simulated nodes: the messages of the public API without
+//! gRPC, over mailboxes that lose, delay and never lie.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use seriatim_proto::v1;
+use seriatim_runtime::{clock, rng};
+use tokio::sync::{mpsc, oneshot};
+
+/// Calls that wait at one node.
+pub const MAILBOX: usize = 1024;
+
+/// One way between client and node, at most.
+const LATENCY_MAX: Duration = Duration::from_millis(3);
+
+/// A request.
+#[derive(Debug, Clone)]
+pub enum Call {
+    /// Append one batch.
+    Produce(v1::ProduceRequest),
+    /// Read one partition.
+    Fetch(v1::FetchRequest),
+    /// A new producer session.
+    InitProducer,
+    /// A number that stands for the bytes of this node's committed log of a partition up to the
+    /// offset; only the harness asks.
+    Digest {
+        /// The partition.
+        partition: i32,
+        /// Where the compared part ends.
+        end: i64,
+    },
+}
+
+/// A response.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// To [`Call::Produce`].
+    Produced(v1::ProduceResponse),
+    /// To [`Call::Fetch`].
+    Fetched(v1::FetchResponse),
+    /// To [`Call::InitProducer`].
+    Producer(v1::InitProducerResponse),
+    /// To [`Call::Digest`]; `None` while the replica is not that far.
+    Digest(Option<u64>),
+    /// The call failed as a whole.
+    Failed(v1::Error),
+}
+
+/// A request on its way.
+#[derive(Debug)]
+pub struct Envelope {
+    /// The request.
+    pub call: Call,
+    /// Where the answer goes. Dropped with the node, the caller learns only that the line broke.
+    pub reply: oneshot::Sender<Answer>,
+}
+
+/// Why there was no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// The request never left.
+    Unsent,
+    /// The request may have been carried out.
+    Unanswered,
+}
+
+/// Who can be called.
+#[derive(Debug, Clone, Default)]
+pub struct Switchboard {
+    nodes: Arc<Mutex<BTreeMap<u64, mpsc::Sender<Envelope>>>>,
+}
+
+impl Switchboard {
+    /// A new mailbox for a node, in place of its former one.
+    pub fn connect(&self, node: u64) -> mpsc::Receiver<Envelope> {
+        let (sender, receiver) = mpsc::channel(MAILBOX);
+        let _former = self.nodes.lock().insert(node, sender);
+        receiver
+    }
+
+    /// Sends a request and waits for its answer.
+    pub async fn call(&self, node: u64, call: Call, limit: Duration) -> Result<Answer, Lost> {
+        let sender = self.nodes.lock().get(&node).cloned();
+        let sender = sender.ok_or(Lost::Unsent)?;
+        clock::sleep(rng::duration_below(LATENCY_MAX)).await;
+        let (reply, answer) = oneshot::channel();
+        sender
+            .try_send(Envelope { call, reply })
+            .map_err(|_full_or_gone| Lost::Unsent)?;
+        let answer = clock::timeout(limit, answer)
+            .await
+            .map_err(|_elapsed| Lost::Unanswered)?
+            .map_err(|_gone| Lost::Unanswered)?;
+        clock::sleep(rng::duration_below(LATENCY_MAX)).await;
+        Ok(answer)
+    }
+}
