@@ -1,0 +1,408 @@
+//! A disk in memory whose faults follow from a seed.
+
+mod files;
+mod names;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeSet,
+    io::{self, IoSlice},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
+
+use self::{
+    files::Inode,
+    names::{NameOp, Names, Node},
+};
+use super::{DirEntry, DirLock, Disk, DiskFile, OpenMode};
+use crate::bin::{len_usize, len64};
+
+/// Space on a disk that is not full.
+const FREE_BYTES: u64 = 1 << 40;
+
+/// A disk in memory. Cheap to clone; clones are the same disk, which outlives the nodes that use it.
+#[derive(Debug, Clone)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    rng: SmallRng,
+    inodes: Vec<Inode>,
+    names: Names,
+    locked: BTreeSet<PathBuf>,
+    /// Handles of an earlier epoch belong to a dead process and fail.
+    epoch: u64,
+    full: bool,
+    sync_time: Duration,
+    /// Syncs that were not waited for yet.
+    delay: Duration,
+    failing_writes: u32,
+    failing_syncs: u32,
+    lies: bool,
+}
+
+impl SimDisk {
+    /// An empty disk.
+    pub fn new(seed: u64) -> Self {
+        let state = State {
+            rng: SmallRng::seed_from_u64(seed),
+            inodes: Vec::new(),
+            names: Names::default(),
+            locked: BTreeSet::new(),
+            epoch: 0,
+            full: false,
+            sync_time: Duration::ZERO,
+            delay: Duration::ZERO,
+            failing_writes: 0,
+            failing_syncs: 0,
+            lies: false,
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// The process that used the disk is gone: what it wrote stays, its handles and locks do not.
+    pub fn kill_process(&self) {
+        self.state.lock().end_process();
+    }
+
+    /// Power fails: what was not synced is lost, kept, or torn, each write for itself; names that
+    /// were not synced are lost from some point on.
+    pub fn crash(&self) {
+        let mut state = self.state.lock();
+        state.end_process();
+        let State {
+            rng, inodes, names, ..
+        } = &mut *state;
+        names.crash(rng);
+        for inode in inodes {
+            inode.crash(rng);
+        }
+    }
+
+    /// While full, no file grows and nothing is created.
+    pub fn set_full(&self, full: bool) {
+        self.state.lock().full = full;
+    }
+
+    /// How long each sync takes from now on.
+    pub fn set_sync_time(&self, sync_time: Duration) {
+        self.state.lock().sync_time = sync_time;
+    }
+
+    /// The next `count` writes fail.
+    pub fn fail_writes(&self, count: u32) {
+        self.state.lock().failing_writes = count;
+    }
+
+    /// The next `count` syncs fail.
+    pub fn fail_syncs(&self, count: u32) {
+        self.state.lock().failing_syncs = count;
+    }
+
+    /// A planted bug, to prove that a harness finds it: syncs answer at once and do nothing.
+    pub fn lie_about_syncs(&self, lies: bool) {
+        self.state.lock().lies = lies;
+    }
+
+    /// Flips one bit in a random file that `choose` picks; says where, unless there is none.
+    pub fn rot(&self, choose: impl Fn(&Path) -> bool) -> Option<(PathBuf, u64)> {
+        let mut state = self.state.lock();
+        let files = state.names.files();
+        let mut found: Vec<(PathBuf, usize)> = files
+            .into_iter()
+            .filter(|(path, inode)| {
+                let bytes = state.inodes.get(*inode);
+                choose(path) && bytes.is_some_and(|i| i.used() > 0)
+            })
+            .collect();
+        if found.is_empty() {
+            return None;
+        }
+        let pick = state.rng.random_range(0..found.len());
+        let (path, inode) = found.swap_remove(pick);
+        let State { rng, inodes, .. } = &mut *state;
+        let inode = inodes.get_mut(inode)?;
+        let position = rng.random_range(0..inode.used());
+        inode.flip(position, rng.random_range(0..8));
+        Some((path, len64(position)))
+    }
+}
+
+impl State {
+    fn end_process(&mut self) {
+        self.epoch += 1;
+        self.locked.clear();
+        self.delay = Duration::ZERO;
+    }
+
+    fn inode(&mut self, inode: usize, epoch: u64) -> io::Result<&mut Inode> {
+        if epoch != self.epoch {
+            return Err(io::Error::other("the process was killed"));
+        }
+        let found = self.inodes.get_mut(inode);
+        found.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn create(&mut self, path: &Path) -> io::Result<usize> {
+        if self.full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.names.expect_parent(path)?;
+        let inode = self.inodes.len();
+        self.inodes.push(Inode::default());
+        self.names
+            .change(NameOp::Put(path.to_owned(), Node::File(inode)));
+        Ok(inode)
+    }
+}
+
+/// Counts one failure down.
+fn fails(left: &mut u32) -> bool {
+    let fails = *left > 0;
+    *left = left.saturating_sub(1);
+    fails
+}
+
+fn broken() -> io::Error {
+    io::Error::other("simulated I/O error")
+}
+
+impl Disk for SimDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.state.lock();
+        let inode = match (state.names.get(path), mode) {
+            (Some(Node::Dir), _) => return Err(io::ErrorKind::IsADirectory.into()),
+            (Some(Node::File(_)), OpenMode::CreateNew) => {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            (Some(Node::File(inode)), _) => inode,
+            (None, OpenMode::Read | OpenMode::Write) => {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            (None, OpenMode::Create | OpenMode::CreateNew) => state.create(path)?,
+        };
+        Ok(Arc::new(SimFile {
+            state: Arc::clone(&self.state),
+            inode,
+            epoch: state.epoch,
+            writable: mode != OpenMode::Read,
+        }))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let mut missing = Vec::new();
+        for dir in path.ancestors().filter(|p| p.file_name().is_some()) {
+            match state.names.get(dir) {
+                Some(Node::Dir) => break,
+                Some(Node::File(_)) => return Err(io::ErrorKind::NotADirectory.into()),
+                None => missing.push(dir.to_owned()),
+            }
+        }
+        if state.full && !missing.is_empty() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        for dir in missing.into_iter().rev() {
+            state.names.change(NameOp::Put(dir, Node::Dir));
+        }
+        Ok(())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        let state = self.state.lock();
+        match state.names.get(dir) {
+            None => Err(io::ErrorKind::NotFound.into()),
+            Some(Node::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
+            Some(Node::Dir) => Ok(state.names.list(dir)),
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if state.names.get(from).is_none() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.names.expect_parent(to)?;
+        let op = NameOp::Rename(from.to_owned(), to.to_owned());
+        state.names.change(op);
+        Ok(())
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        match state.names.get(path) {
+            Some(Node::File(_)) => {
+                state.names.change(NameOp::Remove(path.to_owned()));
+                Ok(())
+            }
+            Some(Node::Dir) => Err(io::ErrorKind::IsADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        match state.names.get(path) {
+            Some(Node::Dir) => {
+                state.names.change(NameOp::Remove(path.to_owned()));
+                Ok(())
+            }
+            Some(Node::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if fails(&mut state.failing_syncs) {
+            return Err(broken());
+        }
+        let took = state.sync_time;
+        state.delay += took;
+        if !state.lies {
+            state.names.sync(dir);
+        }
+        Ok(())
+    }
+
+    fn free_space(&self, _path: &Path) -> io::Result<u64> {
+        Ok(if self.state.lock().full {
+            0
+        } else {
+            FREE_BYTES
+        })
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>> {
+        let mut state = self.state.lock();
+        if state.names.get(path).is_none() {
+            let _inode = state.create(path)?;
+        }
+        if !state.locked.insert(path.to_owned()) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(Box::new(SimLock {
+            state: Arc::clone(&self.state),
+            path: path.to_owned(),
+            epoch: state.epoch,
+        }))
+    }
+
+    fn is_simulated(&self) -> bool {
+        true
+    }
+
+    fn take_delay(&self) -> Duration {
+        std::mem::take(&mut self.state.lock().delay)
+    }
+}
+
+#[derive(Debug)]
+struct SimLock {
+    state: Arc<Mutex<State>>,
+    path: PathBuf,
+    epoch: u64,
+}
+
+impl DirLock for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut state = self.state.lock();
+        if state.epoch == self.epoch {
+            let _held = state.locked.remove(&self.path);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct SimFile {
+    state: Arc<Mutex<State>>,
+    inode: usize,
+    epoch: u64,
+    writable: bool,
+}
+
+impl SimFile {
+    fn expect_writable(&self) -> io::Result<()> {
+        if self.writable {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::PermissionDenied.into())
+        }
+    }
+}
+
+impl DiskFile for SimFile {
+    fn read_at(&self, position: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut state = self.state.lock();
+        let inode = state.inode(self.inode, self.epoch)?;
+        Ok(inode.read(len_usize(position), len))
+    }
+
+    fn write_at(&self, position: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        self.expect_writable()?;
+        let mut state = self.state.lock();
+        if fails(&mut state.failing_writes) {
+            return Err(broken());
+        }
+        let full = state.full;
+        let inode = state.inode(self.inode, self.epoch)?;
+        let mut bytes: Vec<u8> = slices.iter().flat_map(|s| s.iter().copied()).collect();
+        let position = len_usize(position);
+        let room = if full {
+            inode.len().saturating_sub(position)
+        } else {
+            bytes.len()
+        };
+        let short = room < bytes.len();
+        bytes.truncate(room);
+        inode.write(position, bytes);
+        if short {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if fails(&mut state.failing_syncs) {
+            return Err(broken());
+        }
+        let took = state.sync_time;
+        state.delay += took;
+        let lies = state.lies;
+        let inode = state.inode(self.inode, self.epoch)?;
+        if !lies {
+            inode.sync();
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        let mut state = self.state.lock();
+        Ok(len64(state.inode(self.inode, self.epoch)?.len()))
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.expect_writable()?;
+        let mut state = self.state.lock();
+        let full = state.full;
+        let inode = state.inode(self.inode, self.epoch)?;
+        if full && len > len64(inode.len()) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        inode.set_len(len_usize(len));
+        Ok(())
+    }
+}
