@@ -1,1 +1,11 @@
-//! Placeholder.
+//! Bytes in, bytes out: the gRPC services and the HTTP endpoints of a node. It decides nothing;
+//! every request goes to the broker.
+#![warn(missing_docs)]
+
+mod admin;
+pub mod grpc;
+pub mod http;
+mod log;
+mod metadata;
+mod status;
+mod streams;
