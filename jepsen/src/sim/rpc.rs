@@ -23,6 +23,8 @@ pub enum Call {
     Fetch(v1::FetchRequest),
     /// A new producer session.
     InitProducer,
+    /// A new topic, complete with leaders.
+    CreateTopic(v1::CreateTopicRequest),
     /// A number that stands for the bytes of this node's committed log of a partition up to the
     /// offset; only the harness asks.
     Digest {
@@ -42,6 +44,8 @@ pub enum Answer {
     Fetched(v1::FetchResponse),
     /// To [`Call::InitProducer`].
     Producer(v1::InitProducerResponse),
+    /// To [`Call::CreateTopic`].
+    Created,
     /// To [`Call::Digest`]; `None` while the replica is not that far.
     Digest(Option<u64>),
     /// The call failed as a whole.

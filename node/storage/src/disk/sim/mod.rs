@@ -114,15 +114,17 @@ impl SimDisk {
         self.state.lock().lies = lies;
     }
 
-    /// Flips one bit in a random file that `choose` picks; says where, unless there is none.
-    pub fn rot(&self, choose: impl Fn(&Path) -> bool) -> Option<(PathBuf, u64)> {
+    /// Flips one bit in a random file that `choose` picks by its name and size; says where, unless
+    /// there is none. It hits the first half: damage of the last write of a log cannot be told
+    /// from a write that a power loss tore.
+    pub fn rot(&self, choose: impl Fn(&Path, usize) -> bool) -> Option<(PathBuf, u64)> {
         let mut state = self.state.lock();
         let files = state.names.files();
         let mut found: Vec<(PathBuf, usize)> = files
             .into_iter()
             .filter(|(path, inode)| {
-                let bytes = state.inodes.get(*inode);
-                choose(path) && bytes.is_some_and(|i| i.used() > 0)
+                let used = state.inodes.get(*inode).map_or(0, Inode::used);
+                used > 0 && choose(path, used)
             })
             .collect();
         if found.is_empty() {
@@ -132,7 +134,7 @@ impl SimDisk {
         let (path, inode) = found.swap_remove(pick);
         let State { rng, inodes, .. } = &mut *state;
         let inode = inodes.get_mut(inode)?;
-        let position = rng.random_range(0..inode.used());
+        let position = rng.random_range(0..inode.used().div_ceil(2));
         inode.flip(position, rng.random_range(0..8));
         Some((path, len64(position)))
     }

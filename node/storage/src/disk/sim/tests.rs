@@ -129,8 +129,8 @@ fn errors_delays_lies_and_rot_happen_as_ordered() {
     file.sync().unwrap();
     assert_eq!(disk.take_delay(), Duration::from_millis(7));
     assert_eq!(disk.take_delay(), Duration::ZERO);
-    assert!(disk.rot(|_| false).is_none());
-    let (path, position) = disk.rot(|_| true).unwrap();
+    assert!(disk.rot(|_, _| false).is_none());
+    let (path, position) = disk.rot(|_, used| used == 1).unwrap();
     assert_eq!((path.as_path(), position), (Path::new(FILE), 0));
     assert_ne!(content(&disk).unwrap(), b"x");
     // What a lying disk acknowledged is gone for at least some seeds.

@@ -1,0 +1,132 @@
+//! Command line of the fault injection: `seriatim-jepsen run --sim --seeds 0..100`.
+#![expect(clippy::print_stdout, reason = "results go to standard output")]
+
+use std::{ops::Range, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use seriatim_jepsen::sim::run::{Options, Verdict, run};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "seriatim-jepsen",
+    version,
+    about = "Breaks whole clusters and judges them"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run seeds and print a verdict for each; exit code 1 if a promise was broken.
+    Run {
+        /// In one thread under virtual time (the only way so far).
+        #[arg(long, required = true)]
+        sim: bool,
+        /// Seeds, the last one excluded.
+        #[arg(long, value_parser = seeds, default_value = "0..20", value_name = "A..B")]
+        seeds: Range<u64>,
+        /// Virtual seconds in which faults begin.
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+        /// Run each seed twice and compare the histories bit by bit.
+        #[arg(long)]
+        twice: bool,
+        /// Plant a bug, to see it found: disks that answer a sync and do nothing.
+        #[arg(long)]
+        plant_lying_disks: bool,
+    },
+}
+
+fn seeds(text: &str) -> Result<Range<u64>, String> {
+    let (from, to) = text.split_once("..").ok_or("write A..B")?;
+    let parse = |part: &str| part.parse::<u64>().map_err(|e| e.to_string());
+    let range = parse(from)?..parse(to)?;
+    if range.is_empty() {
+        return Err("no seed lies in this range".to_owned());
+    }
+    Ok(range)
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_unset| "off".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let Command::Run {
+        sim: _,
+        seeds,
+        seconds,
+        twice,
+        plant_lying_disks,
+    } = Cli::parse().command;
+    let options = Options {
+        faults_for: Duration::from_secs(seconds),
+        lying_disks: plant_lying_disks,
+        ..Options::default()
+    };
+    println!(
+        "{:>8} {:>8} {:>8} {:>7} {:>9} {:>9}  verdict",
+        "seed", "acked", "read", "faults", "virtual", "recovered"
+    );
+    let (mut failed, total) = (Vec::new(), seeds.clone().count());
+    for seed in seeds {
+        let verdict = run(seed, &options).context("run a seed")?;
+        let mut good = print(&verdict);
+        if twice {
+            let again = run(seed, &options).context("run a seed again")?;
+            if again.history.digest() != verdict.history.digest() {
+                println!("    the second run of seed {seed} differs");
+                good = false;
+            }
+        }
+        if !good {
+            failed.push(seed);
+            println!(
+                "    replay: seriatim-jepsen run --sim --seconds {seconds} --seeds {seed}..{}{}",
+                seed + 1,
+                if plant_lying_disks {
+                    " --plant-lying-disks"
+                } else {
+                    ""
+                }
+            );
+        }
+    }
+    println!("{} of {total} seeds held", total - failed.len());
+    if failed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("failed: {failed:?}");
+    Ok(ExitCode::FAILURE)
+}
+
+/// Prints one line, and what was violated; says whether all held.
+fn print(verdict: &Verdict) -> bool {
+    let history = &verdict.history;
+    let reads: usize = history.reads.iter().map(|r| r.records.len()).sum();
+    let recovered = history
+        .recovered_after
+        .map_or("never".to_owned(), |t| format!("{:.1}s", t.as_secs_f64()));
+    println!(
+        "{:>8} {:>8} {reads:>8} {:>7} {:>8.1}s {recovered:>9}  {}",
+        verdict.seed,
+        history.acknowledged(),
+        history.faults.len(),
+        verdict.took.as_secs_f64(),
+        if verdict.holds() { "ok" } else { "VIOLATED" }
+    );
+    if !verdict.holds() {
+        for finding in &verdict.findings {
+            println!("  {finding}");
+        }
+        for (at, fault) in &history.faults {
+            println!("  {:>8.3}s {fault}", at.as_secs_f64());
+        }
+    }
+    verdict.holds()
+}

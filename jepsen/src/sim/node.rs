@@ -1,0 +1,188 @@
+//! One whole node: everything but gRPC, on a simulated disk and network.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use seriatim_broker::{Broker, BrokerLimits};
+use seriatim_cluster::{Cluster, ClusterOptions};
+use seriatim_consensus::{Consensus, ConsensusOptions, Lane};
+use seriatim_proto::{
+    batch::{HEADER_BYTES, RecordBatch},
+    ids::{NodeId, Offset, ProducerId, TopicPartition},
+    v1,
+};
+use seriatim_runtime::{
+    clock,
+    net::Net,
+    task::{self, TaskGroup},
+};
+use seriatim_storage::{Storage, StorageOptions, disk::sim::SimDisk};
+use tokio::sync::mpsc;
+
+use super::{
+    client::TOPIC,
+    rpc::{Answer, Call, Envelope, Switchboard},
+};
+
+/// Replication port of every node.
+const PORT: u16 = 7402;
+
+/// Pause before a node that could not start tries again, as a supervisor would.
+const RESTART: Duration = Duration::from_millis(500);
+
+/// What one node needs to start.
+#[derive(Debug, Clone)]
+pub struct NodeSpec {
+    /// From 1.
+    pub id: u64,
+    /// Nodes of the cluster.
+    pub nodes: u64,
+    /// Its disk.
+    pub disk: SimDisk,
+    /// Its network.
+    pub net: Net,
+    /// Where clients call it.
+    pub switchboard: Switchboard,
+    /// A planted bug: producer sessions are ignored, so that a retry is stored twice.
+    pub forgets_producers: bool,
+}
+
+/// The name of a node's host.
+pub fn host(node: u64) -> String {
+    format!("n{node}")
+}
+
+fn address(node: u64) -> String {
+    format!("{}:{PORT}", host(node))
+}
+
+/// Runs a node until its executor is dropped.
+pub async fn run(spec: NodeSpec) {
+    loop {
+        match start(&spec).await {
+            Ok(broker) => {
+                let calls = spec.switchboard.connect(spec.id);
+                serve(&spec, &broker, calls).await;
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(node = spec.id, error = format!("{error:#}"), "cannot start");
+                clock::sleep(RESTART).await;
+            }
+        }
+    }
+}
+
+async fn start(spec: &NodeSpec) -> anyhow::Result<Broker> {
+    let tasks = TaskGroup::new();
+    let storage = Storage::open(
+        Arc::new(spec.disk.clone()),
+        Path::new("/data"),
+        StorageOptions::default(),
+    )?;
+    let node_id = NodeId(spec.id);
+    let identity = storage.clone();
+    let cluster_id = move || identity.identity().read().ok().flatten()?.cluster_id;
+    let lane = Lane::start(
+        spec.net.clone(),
+        &address(spec.id),
+        node_id,
+        cluster_id,
+        tasks.clone(),
+    )
+    .await?;
+    let options = ConsensusOptions {
+        node_id,
+        ..ConsensusOptions::default()
+    };
+    let consensus = Consensus::new(options, storage.clone(), lane.clone());
+    let options = ClusterOptions {
+        node_id,
+        seeds: (1..=spec.nodes).map(address).collect(),
+        replication_addr: address(spec.id),
+        grpc_addr: format!("{}:7401", host(spec.id)),
+        ..ClusterOptions::default()
+    };
+    let cluster = Cluster::start(options, storage.clone(), consensus, lane, tasks).await?;
+    Ok(Broker::new(cluster, storage, &BrokerLimits::default()))
+}
+
+async fn serve(spec: &NodeSpec, broker: &Broker, mut calls: mpsc::Receiver<Envelope>) {
+    while let Some(Envelope { mut call, reply }) = calls.recv().await {
+        if spec.forgets_producers {
+            forget_producers(&mut call);
+        }
+        let broker = broker.clone();
+        let _call = task::spawn("call", async move {
+            let answer = answer(&broker, call).await;
+            // A caller that has given up needs no answer.
+            let _gone = reply.send(answer).is_err();
+        });
+    }
+}
+
+async fn answer(broker: &Broker, call: Call) -> Answer {
+    match call {
+        Call::Produce(request) => Answer::Produced(broker.produce(request).await),
+        Call::Fetch(request) => Answer::Fetched(broker.fetch(request).await),
+        Call::InitProducer => match broker.init_producer().await {
+            Ok(session) => Answer::Producer(session),
+            Err(error) => Answer::Failed(error),
+        },
+        Call::CreateTopic(request) => match broker.create_topic(request).await {
+            Ok(_created) => Answer::Created,
+            Err(error) => Answer::Failed(error),
+        },
+        Call::Digest { partition, end } => {
+            Answer::Digest(digest(broker, partition, Offset(end)).await)
+        }
+    }
+}
+
+/// FNV-1a over the batches of this node's replica, stamped headers included.
+async fn digest(broker: &Broker, partition: i32, end: Offset) -> Option<u64> {
+    let tp = TopicPartition::new(TOPIC, partition);
+    let partition = broker.cluster().partition(&tp)?;
+    if partition.status().high_watermark < end {
+        return None;
+    }
+    let (mut hash, mut from) = (0xcbf2_9ce4_8422_2325_u64, Offset(0));
+    while from < end {
+        let log = partition.group().log();
+        let batches = log.read_batches(from, end, 1 << 20).await.ok()?;
+        let bytes: Vec<u8> = batches.into_iter().flatten().collect();
+        from = end_of(Bytes::from(bytes.clone()))?;
+        for byte in bytes {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    Some(hash)
+}
+
+/// The offset after the last of whole batches.
+fn end_of(mut bytes: Bytes) -> Option<Offset> {
+    let mut end = None;
+    while bytes.len() >= HEADER_BYTES {
+        let header = seriatim_proto::batch::BatchHeader::parse(&bytes).ok()?;
+        end = Some(header.next_offset());
+        drop(bytes.split_to(header.total_bytes().min(bytes.len())));
+    }
+    end
+}
+
+fn forget_producers(call: &mut Call) {
+    let Call::Produce(v1::ProduceRequest { batches, .. }) = call else {
+        return;
+    };
+    for batch in batches {
+        if let Ok(mut parsed) = RecordBatch::parse(batch.record_batch.clone()) {
+            parsed.header.producer_id = ProducerId::NONE;
+            parsed.header.producer_epoch = -1;
+            parsed.header.base_sequence = -1;
+            parsed.header.crc = parsed.header.compute_crc(&parsed.body);
+            let mut bytes = parsed.header.encode().to_vec();
+            bytes.extend_from_slice(&parsed.body);
+            batch.record_batch = bytes.into();
+        }
+    }
+}

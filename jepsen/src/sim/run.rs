@@ -1,0 +1,310 @@
+//! One run: form a cluster, work and break, mend, read everything, judge.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use seriatim_proto::v1;
+use seriatim_runtime::{clock, task};
+
+use super::{
+    client::{Client, TOPIC},
+    machines::Machines,
+    nemesis::{Fault, Nemesis},
+    rpc::{Answer, Call, Switchboard},
+    workload,
+    world::World,
+};
+use crate::{
+    check::{Finding, check},
+    history::History,
+};
+
+/// Most virtual time for a step that must succeed without faults.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How a run is made up.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Nodes.
+    pub nodes: u64,
+    /// Partitions of the topic.
+    pub partitions: i32,
+    /// Virtual time in which faults begin.
+    pub faults_for: Duration,
+    /// Bound on recovery, from the end of the last fault.
+    pub recovery_max: Duration,
+    /// A planted bug: disks answer a sync and do nothing.
+    pub lying_disks: bool,
+    /// A planted bug: producer sessions are ignored.
+    pub forgets_producers: bool,
+    /// Only this fault, over and over; any if absent.
+    pub only: Option<Fault>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            nodes: 3,
+            partitions: 2,
+            faults_for: Duration::from_secs(20),
+            recovery_max: Duration::from_secs(15),
+            lying_disks: false,
+            forgets_producers: false,
+            only: None,
+        }
+    }
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Verdict {
+    /// The seed.
+    pub seed: u64,
+    /// What happened.
+    pub history: History,
+    /// What was found.
+    pub findings: Vec<Finding>,
+    /// Virtual time.
+    pub took: Duration,
+}
+
+impl Verdict {
+    /// Whether every promise was kept.
+    pub fn holds(&self) -> bool {
+        self.findings.iter().all(Finding::holds)
+    }
+}
+
+/// Runs one seed.
+pub fn run(seed: u64, options: &Options) -> io::Result<Verdict> {
+    let mut run = Run::new(seed, options.clone());
+    if run.form()? {
+        run.work()?;
+    } else {
+        run.note("the cluster did not form in time");
+    }
+    let took = run.world.now();
+    let history = Arc::clone(&run.history);
+    drop(run);
+    let history = std::mem::take(&mut *history.lock());
+    Ok(Verdict {
+        seed,
+        findings: check(&history, options.recovery_max),
+        history,
+        took,
+    })
+}
+
+struct Run {
+    options: Options,
+    world: World,
+    machines: Machines,
+    switchboard: Switchboard,
+    history: Arc<Mutex<History>>,
+    crews: usize,
+}
+
+/// Tasks on a client host of their own.
+struct Crew {
+    busy: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Crew {
+    fn done(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) == 0
+    }
+}
+
+type Job = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Run {
+    fn new(seed: u64, options: Options) -> Self {
+        let world = World::new(seed);
+        let switchboard = Switchboard::default();
+        let machines = Machines::new(
+            options.nodes,
+            switchboard.clone(),
+            options.lying_disks,
+            options.forgets_producers,
+        );
+        Self {
+            options,
+            world,
+            machines,
+            switchboard,
+            history: Arc::default(),
+            crews: 0,
+        }
+    }
+
+    fn note(&self, what: &str) {
+        self.history.lock().impossible.push(what.to_owned());
+    }
+
+    /// Starts jobs that share a client.
+    fn crew(&mut self, jobs: impl FnOnce(&Client) -> Vec<Job>) -> io::Result<Crew> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let client = Client {
+            rpc: self.switchboard.clone(),
+            history: Arc::clone(&self.history),
+            stop: Arc::clone(&stop),
+            nodes: self.options.nodes,
+            partitions: self.options.partitions,
+        };
+        let jobs = jobs(&client);
+        let busy = Arc::new(AtomicUsize::new(jobs.len()));
+        let left = Arc::clone(&busy);
+        self.crews += 1;
+        self.world.boot(&format!("c{}", self.crews), async move {
+            for job in jobs {
+                let left = Arc::clone(&left);
+                let _job = task::spawn("client", async move {
+                    job.await;
+                    let _before = left.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+        })?;
+        Ok(Crew { busy, stop })
+    }
+
+    fn form(&mut self) -> io::Result<bool> {
+        self.machines.boot_all(&mut self.world)?;
+        let partitions = self.options.partitions;
+        let crew = self.crew(|client| vec![Box::pin(create_topic(client.clone(), partitions))])?;
+        Ok(self.world.run_until(PATIENCE, || crew.done()))
+    }
+
+    fn work(&mut self) -> io::Result<()> {
+        let workers = self.crew(workers)?;
+        self.faults()?;
+        let healed = self.world.now();
+        let probes = self.crew(|client| {
+            let all = 0..client.partitions;
+            all.map(|p| -> Job { Box::pin(workload::probe(client.clone(), 90, p)) })
+                .collect()
+        })?;
+        if self.world.run_until(PATIENCE, || probes.done()) {
+            self.history.lock().recovered_after = Some(self.world.now() - healed);
+        }
+        workers.stop.store(true, Ordering::Relaxed);
+        probes.stop.store(true, Ordering::Relaxed);
+        if !self
+            .world
+            .run_until(PATIENCE, || workers.done() && probes.done())
+        {
+            self.note("clients did not end");
+        }
+        self.read_finals()
+    }
+
+    fn read_finals(&mut self) -> io::Result<()> {
+        let readers = self.crew(|client| {
+            let all = 0..client.partitions;
+            all.map(|p| -> Job { Box::pin(workload::read_all(client.clone(), p)) })
+                .collect()
+        })?;
+        if !self.world.run_until(PATIENCE, || readers.done()) {
+            self.note("a partition could not be read to its end");
+        }
+        let ends: BTreeMap<i32, i64> = {
+            let history = self.history.lock();
+            let end = |log: &Vec<(i64, _)>| log.last().map_or(0, |&(offset, _)| offset + 1);
+            let finals = history.finals.iter();
+            finals.map(|(&p, log)| (p, end(log))).collect()
+        };
+        let comparers = self.crew(|client| {
+            let all = ends.into_iter();
+            all.map(|(p, end)| -> Job { Box::pin(workload::compare(client.clone(), p, end)) })
+                .collect()
+        })?;
+        if !self.world.run_until(PATIENCE, || comparers.done()) {
+            self.note("a replica did not reach the end of its partition");
+        }
+        Ok(())
+    }
+
+    fn faults(&mut self) -> io::Result<()> {
+        let mut nemesis = Nemesis::new(self.options.nodes);
+        let end = self.world.now() + self.options.faults_for;
+        let mut next = self.world.now() + Duration::from_secs(1);
+        let mut open: Vec<(Duration, Fault)> = Vec::new();
+        while self.world.now() < end {
+            let now = self.world.now();
+            let (due, rest) = open.into_iter().partition(|(until, _)| *until <= now);
+            open = rest;
+            let due: Vec<(Duration, Fault)> = due;
+            for (_, fault) in due {
+                self.machines.mend(&mut self.world, fault)?;
+            }
+            if next <= now {
+                let mut strike = nemesis.strike();
+                strike.fault = self.options.only.unwrap_or(strike.fault);
+                let what = self.machines.break_by(&mut self.world, strike.fault);
+                tracing::info!(at = ?now, what, "fault");
+                self.history.lock().faults.push((now, what));
+                open.push((now + strike.lasts, strike.fault));
+                next = now + strike.then;
+            }
+            self.world.step();
+        }
+        for (_, fault) in open {
+            self.machines.mend(&mut self.world, fault)?;
+        }
+        self.machines.boot_all(&mut self.world)
+    }
+}
+
+fn workers(client: &Client) -> Vec<Job> {
+    let mut jobs: Vec<Job> = Vec::new();
+    for partition in 0..client.partitions {
+        for (producer, pause) in [(1, 20), (2, 100), (3, 300)] {
+            let pause = Duration::from_millis(pause);
+            let job = workload::idempotent(client.clone(), producer, partition, pause);
+            jobs.push(Box::pin(job));
+        }
+        let pause = Duration::from_millis(150);
+        jobs.push(Box::pin(workload::conditional(
+            client.clone(),
+            50,
+            partition,
+            pause,
+        )));
+    }
+    for reader in 1..=3 {
+        let pause = Duration::from_millis(50);
+        jobs.push(Box::pin(workload::consume(client.clone(), reader, pause)));
+    }
+    jobs
+}
+
+async fn create_topic(client: Client, partitions: i32) {
+    loop {
+        let request = v1::CreateTopicRequest {
+            name: TOPIC.to_owned(),
+            partitions,
+            replication_factor: 3,
+            // Small segments, so that a short run seals some.
+            settings: [("segment.bytes".to_owned(), (1 << 20).to_string())].into(),
+            wait_for_leaders: true,
+            timeout_ms: 10_000,
+            ..v1::CreateTopicRequest::default()
+        };
+        let node = client.any_node();
+        let call = Call::CreateTopic(request);
+        let answer = client.rpc.call(node, call, Duration::from_secs(12)).await;
+        match answer {
+            Ok(Answer::Created) => return,
+            Ok(Answer::Failed(e)) if e.code() == v1::ErrorCode::TopicExists => return,
+            Ok(_) | Err(_) => clock::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}
