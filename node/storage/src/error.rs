@@ -147,13 +147,17 @@ impl StorageError {
         }
     }
 
-    /// Whether a write failed for want of space only.
+    /// Whether a write failed for want of space only, so that the same write may be tried again. A sync
+    /// never may, whatever its error.
     pub(crate) fn is_no_space(&self) -> bool {
         match self {
-            Self::Io { source, .. } => matches!(
-                source.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-            ),
+            Self::Io { op, source, .. } => {
+                *op != "sync"
+                    && matches!(
+                        source.kind(),
+                        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+                    )
+            }
             _ => false,
         }
     }

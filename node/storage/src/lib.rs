@@ -4,24 +4,24 @@
 //! It knows log ids, offsets and batches, and nothing of Raft's rules or the network. Start at
 //! [`Storage`], which owns one data directory, and [`Log`], one replica's log in it.
 #![warn(missing_docs)]
-#![cfg_attr(
-    not(test),
-    expect(
-        clippy::todo,
-        clippy::unused_async,
-        unused_variables,
-        dead_code,
-        reason = "the API comes first"
-    )
-)]
 
 mod bin;
+mod cache;
+mod core;
 pub mod disk;
+mod engine;
 mod error;
+mod file;
 pub mod frame;
+mod handles;
 mod identity;
 mod log;
 mod meta;
+pub mod metrics;
+mod progress;
+mod scrub;
+mod segment;
+mod space;
 mod storage;
 mod types;
 pub mod verify;

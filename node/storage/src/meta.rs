@@ -1,11 +1,25 @@
 //! The metadata store: ordered keys and values for materialised state machines.
+//!
+//! On a real disk it is sled. On a simulated one, which sled cannot use, it is a map with a journal
+//! of transactions that behaves alike: a crash keeps a prefix of them.
+
+use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
+use parking_lot::RwLock;
 
-use crate::Result;
+use crate::{Result, StorageError, disk::Disk};
+
+mod journal;
+
+/// How often sled writes to its file by itself, in milliseconds.
+const FLUSH_EVERY_MS: u64 = 500;
+
+/// Bytes that sled may cache.
+const CACHE_BYTES: u64 = 16 << 20;
 
 /// Changes that take effect together.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MetaBatch {
     /// In order; `None` deletes.
     ops: Vec<(Vec<u8>, Option<Vec<u8>>)>,
@@ -25,26 +39,91 @@ impl MetaBatch {
 
 /// Ordered keys and values. A crash may lose the last transactions, never a part of one.
 #[derive(Debug)]
-pub struct MetaStore {}
+pub struct MetaStore(RwLock<Option<Backend>>);
+
+#[derive(Debug)]
+enum Backend {
+    Sled(sled::Db),
+    Journal(journal::MetaJournal),
+}
 
 impl MetaStore {
+    pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Self> {
+        if disk.is_simulated() {
+            let journal = journal::MetaJournal::open(&**disk, dir)?;
+            return Ok(Self(RwLock::new(Some(Backend::Journal(journal)))));
+        }
+        let db = sled::Config::new()
+            .path(dir.join("meta"))
+            .flush_every_ms(Some(FLUSH_EVERY_MS))
+            .cache_capacity(CACHE_BYTES)
+            .open()
+            .map_err(failed)?;
+        Ok(Self(RwLock::new(Some(Backend::Sled(db)))))
+    }
+
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        todo!()
+        match self.0.read().as_ref().ok_or(StorageError::Closed)? {
+            Backend::Sled(db) => {
+                let value = db.get(key).map_err(failed)?;
+                Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+            }
+            Backend::Journal(journal) => Ok(journal.get(key)),
+        }
     }
 
     /// All keys that begin with `prefix`, in order, with their values.
     pub fn scan(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>> {
-        todo!()
+        match self.0.read().as_ref().ok_or(StorageError::Closed)? {
+            Backend::Sled(db) => db
+                .scan_prefix(prefix)
+                .map(|entry| {
+                    let (key, value) = entry.map_err(failed)?;
+                    Ok((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)))
+                })
+                .collect(),
+            Backend::Journal(journal) => Ok(journal.scan(prefix)),
+        }
     }
 
     /// Applies a batch: all of it or nothing. Not yet durable on return.
     pub fn transact(&self, batch: MetaBatch) -> Result<()> {
-        todo!()
+        match self.0.read().as_ref().ok_or(StorageError::Closed)? {
+            Backend::Sled(db) => {
+                let mut changes = sled::Batch::default();
+                for (key, value) in batch.ops {
+                    match value {
+                        Some(value) => changes.insert(key, value),
+                        None => changes.remove(key),
+                    }
+                }
+                db.apply_batch(changes).map_err(failed)
+            }
+            Backend::Journal(journal) => journal.transact(&batch),
+        }
+    }
+
+    /// Flushes, and gives up the files.
+    pub(crate) fn close(&self) -> Result<()> {
+        let flushed = match self.flush() {
+            Err(StorageError::Closed) => Ok(()),
+            result => result,
+        };
+        drop(self.0.write().take());
+        flushed
     }
 
     /// Makes all transactions so far durable. Blocks for a sync.
     pub fn flush(&self) -> Result<()> {
-        todo!()
+        match self.0.read().as_ref().ok_or(StorageError::Closed)? {
+            Backend::Sled(db) => db.flush().map(drop).map_err(failed),
+            Backend::Journal(journal) => journal.flush(),
+        }
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn failed(error: sled::Error) -> StorageError {
+    StorageError::Meta(error.to_string())
 }

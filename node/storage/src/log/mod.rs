@@ -1,23 +1,163 @@
 //! One replica's log.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use seriatim_proto::ids::Offset;
+use tokio::sync::oneshot;
 
-use crate::{Boundary, Frame, FrameHead, LogId, LogKey, LogOptions, Result, StorageError};
+use crate::{
+    Boundary, Frame, LogId, LogKey, LogOptions, Result, StorageError, bin::len64, core::Core,
+    engine::Work, progress::LogProgress,
+};
+
+mod control;
+pub(crate) mod files;
+mod read;
+pub(crate) mod recover;
+mod scrub;
+mod state;
+mod write;
+
+use state::{LogState, Op, Reply};
+pub(crate) use write::Round;
+use write::Writer;
 
 /// Called once when an append is done, from a disk thread: it must not block.
 pub type AppendDone = Box<dyn FnOnce(Result<(), Arc<StorageError>>) + Send>;
 
 /// One replica's log. Cheap to clone. One appender at a time; many readers.
-#[derive(Debug, Clone)]
-pub struct Log {}
+#[derive(Clone)]
+pub struct Log(pub(crate) Arc<LogInner>);
+
+/// Lock order: `writer`, then `state`, then a segment's `summary`, then its `index`.
+pub(crate) struct LogInner {
+    pub(crate) key: LogKey,
+    dir: PathBuf,
+    core: Arc<Core>,
+    state: Mutex<LogState>,
+    writer: Mutex<Writer>,
+    /// Held while checkpoint or boundary are replaced; taken before all other locks.
+    small_files: Mutex<()>,
+    /// Why the log stopped; set once.
+    poison: OnceLock<Arc<StorageError>>,
+}
+
+impl fmt::Debug for LogInner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("key", &self.key)
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl LogInner {
+    /// Recovers a log from its folder. Blocks.
+    pub(crate) fn recover(core: Arc<Core>, key: LogKey, options: LogOptions) -> Result<Arc<Self>> {
+        let recovered = recover::recover(&core, key, options)?;
+        Ok(Arc::new(Self {
+            key,
+            dir: core.log_dir(key),
+            core,
+            state: Mutex::new(recovered.state),
+            writer: Mutex::new(recovered.writer),
+            small_files: Mutex::new(()),
+            poison: OnceLock::new(),
+        }))
+    }
+
+    /// Why the log stopped, if it did.
+    pub(crate) fn poisoned(&self) -> Option<Arc<StorageError>> {
+        self.poison.get().cloned()
+    }
+
+    /// An error that says that the log stopped, if it did.
+    fn check_running(&self) -> Result<()> {
+        match self.poison.get() {
+            None => Ok(()),
+            Some(error) => Err(StorageError::Poisoned {
+                key: self.key,
+                source: Arc::clone(error),
+            }),
+        }
+    }
+
+    /// Hands the log to the disk threads, if it is not there.
+    fn schedule(self: &Arc<Self>, state: &mut LogState) -> bool {
+        if state.scheduled {
+            return true;
+        }
+        state.scheduled = self.core.engine.submit(Work::Log(Arc::clone(self)));
+        state.scheduled
+    }
+
+    /// Runs one operation on the disk thread, in order with the appends.
+    async fn run(self: &Arc<Self>, op: impl FnOnce(Reply) -> Op) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut state = self.state.lock();
+            self.check_running()?;
+            state.queue.push_back(op(reply));
+            if !self.schedule(&mut state) {
+                drop(state.queue.pop_back());
+                return Err(StorageError::Closed);
+            }
+        }
+        answer.await.unwrap_or(Err(StorageError::Closed))
+    }
+
+    /// What all logs share.
+    pub(crate) fn core(&self) -> Arc<Core> {
+        Arc::clone(&self.core)
+    }
+
+    /// Takes the log out of use without calling it a failure, and waits for its disk thread.
+    pub(crate) fn retire(&self, why: StorageError) {
+        let why = Arc::new(why);
+        let _first = self.poison.set(Arc::clone(&why));
+        // A round that is on its way ends before the writer can be had.
+        let mut writer = self.writer.lock();
+        writer.active = None;
+        drop(writer);
+        self.refuse_queued(&why);
+    }
+
+    /// Writes what is only in memory: how far the log is committed.
+    pub(crate) fn save_last_progress(&self) {
+        let synced_end = self.writer.lock().synced_end;
+        let committed = self.state.lock().committed;
+        self.save_progress(LogProgress {
+            synced_end,
+            committed,
+        });
+    }
+}
+
+impl Drop for LogInner {
+    fn drop(&mut self) {
+        self.core.cache.remove(self.cached());
+        if self.poison.get().is_none() {
+            self.save_last_progress();
+        }
+    }
+}
 
 impl Log {
     /// The log's name.
     pub fn key(&self) -> LogKey {
-        todo!()
+        self.0.key
     }
 
     /// Enqueues frames. When this returns they are readable through every reader; `done` runs after
@@ -26,147 +166,147 @@ impl Log {
     ///
     /// The frames MUST be entries whose indexes and base offsets continue the log.
     pub fn append(&self, frames: Vec<Frame>, done: AppendDone) -> Result<()> {
-        todo!()
+        let bytes = frames.iter().map(|frame| len64(frame.total_bytes())).sum();
+        let mut state = self.0.state.lock();
+        self.0.check_running()?;
+        state.check(&frames)?;
+        if !self.0.schedule(&mut state) {
+            return Err(StorageError::Closed);
+        }
+        state.extend(frames);
+        let end = state.end();
+        state.queue.push_back(Op::Append { end, bytes, done });
+        self.0.core.pending_add(bytes);
+        Ok(())
     }
 
     /// Offset that the next record will get.
     pub fn next_offset(&self) -> Offset {
-        todo!()
+        self.0.state.lock().next_offset
     }
 
     /// Offset of the first record that may be read.
     pub fn log_start_offset(&self) -> Offset {
-        todo!()
+        self.0.state.lock().start.offset
     }
 
     /// Index of the first entry there is, or will be.
     pub fn first_index(&self) -> u64 {
-        todo!()
+        self.0.state.lock().start.index()
     }
 
     /// The last entry, or the purged one if nothing follows it.
     pub fn last_log_id(&self) -> Option<LogId> {
-        todo!()
+        self.0.state.lock().last
     }
 
     /// The last entry that was purged.
     pub fn purged_log_id(&self) -> Option<LogId> {
-        todo!()
+        self.0.state.lock().start.purged
     }
 
     /// Index of the last entry whose append is done; `None` if there is none.
     pub fn flushed_index(&self) -> Option<u64> {
-        todo!()
+        self.0.state.lock().flushed_end.checked_sub(1)
     }
 
     /// Changes segment size and durability from the next round on.
     pub fn set_options(&self, options: LogOptions) {
-        todo!()
+        self.0.state.lock().options = options;
     }
 
     /// Removes the entries from `index` on, with their offsets; ordered with appends, durable on
     /// return. No append may be made before it returned.
     pub async fn truncate_from(&self, index: u64) -> Result<()> {
-        todo!()
+        self.0.run(|reply| Op::Truncate(index, reply)).await
     }
 
-    /// Forgets the entries up to `upto`, and drops segments that have no others; durable on return. If
-    /// `upto` is beyond the last entry, the log restarts behind it: its next offset then comes
-    /// from the boundary saved for `upto`.
+    /// Forgets the entries up to `upto`, and drops segments that have no others; durable on
+    /// return. If the log does not hold `upto`, it restarts behind it: its next offset then comes
+    /// from the boundary, which must have been saved for `upto`.
     pub async fn purge(&self, upto: LogId) -> Result<()> {
-        todo!()
+        self.0.run(|reply| Op::Purge(upto, reply)).await
     }
 
-    /// Entries of a range of indexes, at least one and then up to `max_bytes`; fewer where the log
-    /// ends. An index that was purged or does not exist yet is an error, unless the range is empty.
-    pub async fn read(&self, range: Range<u64>, max_bytes: usize) -> Result<Vec<Frame>> {
-        todo!()
-    }
-
-    /// The same without records and without a limit of bytes.
-    pub async fn read_heads(&self, range: Range<u64>) -> Result<Vec<FrameHead>> {
-        todo!()
-    }
-
-    /// Whole batches from the one that contains `from`, as long as their base offset is below `before`, at
-    /// least one and then up to `max_bytes`. A batch may come as two pieces, so pieces
-    /// concatenate to batches. Empty if there is none in this range.
-    pub async fn read_batches(
-        &self,
-        from: Offset,
-        before: Offset,
-        max_bytes: usize,
-    ) -> Result<Vec<Bytes>> {
-        todo!()
+    /// Makes every append so far durable, whatever the log's durability.
+    pub async fn sync(&self) -> Result<()> {
+        self.0.run(Op::Sync).await
     }
 
     /// Term of the entry at `index`, or of the purged one; `None` outside the log.
     pub fn term_at(&self, index: u64) -> Option<u64> {
-        todo!()
+        self.0.state.lock().term_at(index)
     }
 
     /// The first entry of every term that the log holds.
     pub fn epochs(&self) -> Vec<LogId> {
-        todo!()
-    }
-
-    /// Base offset of the entry at `index`; of the index after the last, the next offset.
-    pub async fn offset_at(&self, index: u64) -> Result<Offset> {
-        todo!()
-    }
-
-    /// Index of the batch that contains `offset`; `None` outside the log.
-    pub async fn index_at(&self, offset: Offset) -> Result<Option<u64>> {
-        todo!()
-    }
-
-    /// The first batch with a record of time `timestamp_ms` or later, and a base offset below `before`: its base offset
-    /// and its largest timestamp.
-    pub async fn offset_for_time(
-        &self,
-        timestamp_ms: i64,
-        before: Offset,
-    ) -> Result<Option<(Offset, i64)>> {
-        todo!()
+        self.0.state.lock().epochs.clone()
     }
 
     /// Remembers how far the log is committed; written with the next round, never synced.
     pub fn save_committed(&self, committed: LogId) {
-        todo!()
+        self.0.state.lock().committed = Some(committed);
     }
 
     /// What [`Log::save_committed`] said; after a restart perhaps an older value, or none.
     pub fn committed(&self) -> Option<LogId> {
-        todo!()
+        self.0.state.lock().committed
     }
 
     /// Replaces the state machine's checkpoint; durable on return, after the log up to `at`.
     pub async fn save_checkpoint(&self, at: LogId, data: Bytes) -> Result<()> {
-        todo!()
+        self.sync().await?;
+        let inner = Arc::clone(&self.0);
+        let write = move || {
+            inner.ensure_dir(&mut inner.writer.lock())?;
+            let _one_at_a_time = inner.small_files.lock();
+            if inner.state.lock().term_at(at.index) != Some(at.term) {
+                return Err(inner.out_of_range(at.index));
+            }
+            files::write_checkpoint(&*inner.core.disk, &inner.dir, at, &data)?;
+            inner.state.lock().checkpoint = Some((at, data));
+            Ok(())
+        };
+        self.0.core.blocking("checkpoint", write).await
     }
 
     /// The last checkpoint.
     pub fn checkpoint(&self) -> Option<(LogId, Bytes)> {
-        todo!()
+        self.0.state.lock().checkpoint.clone()
     }
 
     /// Replaces the boundary; durable on return. Save it before [`Log::purge`].
     pub async fn save_boundary(&self, boundary: Boundary) -> Result<()> {
-        todo!()
+        let inner = Arc::clone(&self.0);
+        let write = move || {
+            inner.check_running()?;
+            inner.ensure_dir(&mut inner.writer.lock())?;
+            let _one_at_a_time = inner.small_files.lock();
+            files::write_boundary(&*inner.core.disk, &inner.dir, &boundary)?;
+            inner.state.lock().boundary = Some(boundary);
+            Ok(())
+        };
+        self.0.core.blocking("boundary", write).await
     }
 
     /// The last boundary.
     pub fn boundary(&self) -> Option<Boundary> {
-        todo!()
+        self.0.state.lock().boundary.clone()
     }
 
     /// Why the log stopped, if it did.
     pub fn poisoned(&self) -> Option<Arc<StorageError>> {
-        todo!()
+        self.0.poisoned()
     }
+}
 
-    /// Reads all sealed segments and verifies every checksum; damage stops the log.
-    pub async fn verify_sealed(&self) -> Result<()> {
-        todo!()
+impl LogInner {
+    fn out_of_range(&self, index: u64) -> StorageError {
+        let state = self.state.lock();
+        StorageError::OutOfRange {
+            index,
+            first: state.start.index(),
+            end: state.end(),
+        }
     }
 }

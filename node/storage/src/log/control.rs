@@ -1,0 +1,289 @@
+//! Truncation and purge: the rare operations that take bytes away. They run on the disk thread that holds the
+//! log, in order with its appends, and nothing is pending before them.
+
+use std::sync::Arc;
+
+use seriatim_proto::ids::Offset;
+
+use super::{
+    LogInner,
+    files::{self, Place},
+    state::Op,
+    write::{Active, Writer},
+};
+use crate::{
+    LogId, Result, StorageError, cache,
+    error::IoContext,
+    progress::LogProgress,
+    segment::{HEADER_BYTES, Segment},
+};
+
+impl LogInner {
+    /// Runs one control operation and answers it. An error that leaves the files in doubt stops
+    /// the log.
+    pub(super) fn control(&self, writer: &mut Writer, op: Op) {
+        let (result, reply) = match op {
+            Op::Append { done, .. } => {
+                // Appends go through rounds; see `LogState::next_op`.
+                done(Err(Arc::new(StorageError::Closed)));
+                return;
+            }
+            Op::Sync(reply) => (self.sync_now(writer), reply),
+            Op::Truncate(index, reply) => (self.truncate_now(writer, index), reply),
+            Op::Purge(upto, reply) => (self.purge_now(writer, upto), reply),
+        };
+        let result = result.map_err(|error| match error {
+            refused @ (StorageError::OutOfRange { .. } | StorageError::Busy { .. }) => refused,
+            error => (*self.poison(error)).clone(),
+        });
+        // The caller may have stopped waiting; the operation is done all the same.
+        drop(reply.send(result));
+    }
+
+    fn sync_now(&self, writer: &mut Writer) -> Result<()> {
+        let end = self.state.lock().written_end;
+        self.sync_all(writer)?;
+        writer.synced_end = writer.synced_end.max(end);
+        Ok(())
+    }
+
+    fn truncate_now(&self, writer: &mut Writer, index: u64) -> Result<()> {
+        {
+            let state = self.state.lock();
+            if index >= state.end() {
+                return Ok(());
+            }
+            let first = state.start.index();
+            let kept = state
+                .checkpoint
+                .as_ref()
+                .map_or(first, |(at, _)| at.index + 1);
+            if index < first || index < kept {
+                let end = state.end();
+                return Err(StorageError::OutOfRange {
+                    index,
+                    first: kept.max(first),
+                    end,
+                });
+            }
+        }
+        let (place, segment) = self.place_of(index)?;
+        // First the hint: old ones must not claim afterwards that the removed entries are durable.
+        writer.synced_end = writer.synced_end.min(index);
+        self.lower_progress(writer.synced_end)?;
+        writer.active = None;
+        let cut_here = index > segment.first_index;
+        let removed = self.forget_from(index, place.base_offset, &segment, cut_here);
+        // From the last to the first, each durable before the next, so that a crash leaves no gap.
+        for removed in removed.iter().rev() {
+            self.remove_file(removed)?;
+        }
+        if cut_here {
+            let file = segment.open(&*self.core.disk)?;
+            file.set_len(place.position).at("cut", &segment.path)?;
+            self.core.engine.sync(&*file, &segment.path)?;
+            let position = place.position;
+            writer.active = Some(Active::new(segment, file, position, position));
+        }
+        Ok(())
+    }
+
+    /// Takes the entries from `index` on out of memory, so that no reader meets the files while they
+    /// change; returns the segments that go as a whole.
+    fn forget_from(
+        &self,
+        index: u64,
+        offset: Offset,
+        segment: &Arc<Segment>,
+        cut_here: bool,
+    ) -> Vec<Arc<Segment>> {
+        let mut state = self.state.lock();
+        let freed = state.truncate(index, offset);
+        self.core.cache.remove(freed);
+        let keep_from = |other: &Arc<Segment>| {
+            other.first_index < index && (cut_here || !Arc::ptr_eq(other, segment))
+        };
+        let keep = state
+            .segments
+            .iter()
+            .take_while(|other| keep_from(other))
+            .count();
+        let removed = state.segments.split_off(keep);
+        if cut_here {
+            let last = state.last.filter(|last| last.index >= segment.first_index);
+            let mut summary = segment.summary.lock();
+            summary.last = last;
+            summary.next_offset = offset;
+            summary.epochs.retain(|epoch| epoch.index < index);
+            summary.sealed = false;
+        }
+        removed
+    }
+
+    fn purge_now(&self, writer: &mut Writer, upto: LogId) -> Result<()> {
+        let (end, term, purged) = {
+            let state = self.state.lock();
+            (state.end(), state.term_at(upto.index), state.start.purged)
+        };
+        if purged.is_some_and(|purged| purged.index >= upto.index) {
+            return Ok(());
+        }
+        if term != Some(upto.term) {
+            return self.restart_after(writer, upto, end);
+        }
+        let offset = self.offset_of(upto.index + 1)?;
+        files::write_start(&*self.core.disk, &self.dir, upto, offset)?;
+        let removed = {
+            let mut state = self.state.lock();
+            state.begin_after(upto, offset);
+            let freed = state.evict(upto.index + 1);
+            self.core.cache.remove(freed);
+            // The last segment stays, so that its writer can go on.
+            let sealed = state.segments.len().saturating_sub(1);
+            let gone = state.segments.iter().take(sealed);
+            let gone = gone
+                .take_while(|segment| segment.ends_by(upto.index))
+                .count();
+            state.segments.drain(..gone).collect::<Vec<_>>()
+        };
+        for segment in &removed {
+            self.unlink(segment)?;
+        }
+        if !removed.is_empty() {
+            self.core.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
+        }
+        Ok(())
+    }
+
+    /// The log does not hold `upto`: it is emptied and goes on behind it, at the offset of the boundary.
+    fn restart_after(&self, writer: &mut Writer, upto: LogId, end: u64) -> Result<()> {
+        let offset = {
+            let state = self.state.lock();
+            match &state.boundary {
+                Some(boundary) if boundary.log_id == upto => boundary.next_offset,
+                _ => {
+                    let first = state.start.index();
+                    return Err(StorageError::OutOfRange {
+                        index: upto.index,
+                        first,
+                        end,
+                    });
+                }
+            }
+        };
+        writer.active = None;
+        // Until the files are gone, the hint must be true of them as well.
+        self.lower_progress(writer.synced_end.min(upto.index + 1))?;
+        self.ensure_dir(writer)?;
+        files::write_start(&*self.core.disk, &self.dir, upto, offset)?;
+        let removed = {
+            let mut state = self.state.lock();
+            let removed = std::mem::take(&mut state.segments);
+            let freed = state.reset(upto, offset);
+            self.core.cache.remove(freed);
+            removed
+        };
+        for segment in &removed {
+            self.unlink(segment)?;
+        }
+        self.core.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
+        writer.synced_end = upto.index + 1;
+        Ok(())
+    }
+
+    /// Creates the log's folder if need be; durable on return.
+    pub(super) fn ensure_dir(&self, writer: &mut Writer) -> Result<()> {
+        if writer.has_dir {
+            return Ok(());
+        }
+        self.core
+            .disk
+            .create_dir_all(&self.dir)
+            .at("create", &self.dir)?;
+        self.core
+            .disk
+            .sync_dir(&self.core.logs_dir)
+            .at("sync", &self.core.logs_dir)?;
+        writer.has_dir = true;
+        Ok(())
+    }
+
+    /// Writes a progress that claims less than before, durably.
+    fn lower_progress(&self, synced_end: u64) -> Result<()> {
+        let committed = self.state.lock().committed;
+        self.core.progress.put(
+            self.key,
+            LogProgress {
+                synced_end,
+                committed,
+            },
+        )?;
+        self.core.progress.sync()
+    }
+
+    fn remove_file(&self, segment: &Segment) -> Result<()> {
+        self.unlink(segment)?;
+        self.core.disk.sync_dir(&self.dir).at("sync", &self.dir)
+    }
+
+    fn unlink(&self, segment: &Segment) -> Result<()> {
+        drop(segment.reader.lock().take());
+        self.core
+            .disk
+            .remove_file(&segment.path)
+            .at("remove", &segment.path)
+    }
+
+    /// Base offset of the entry at `index`, or of the index after the last. Blocks for a read where
+    /// the entry is not in memory.
+    pub(super) fn offset_of(&self, index: u64) -> Result<Offset> {
+        {
+            let state = self.state.lock();
+            if index == state.end() {
+                return Ok(state.next_offset);
+            }
+            if index == state.start.index() {
+                return Ok(state.start.offset);
+            }
+            let frame = state.tail_position(index).and_then(|at| state.tail.get(at));
+            if let Some(frame) = frame {
+                return Ok(frame.base_offset());
+            }
+        }
+        Ok(self.place_of(index)?.0.base_offset)
+    }
+
+    /// Where in which file an entry lies.
+    fn place_of(&self, index: u64) -> Result<(Place, Arc<Segment>)> {
+        let segment = {
+            let state = self.state.lock();
+            let after = state
+                .segments
+                .partition_point(|segment| segment.first_index <= index);
+            let segment = after.checked_sub(1).and_then(|at| state.segments.get(at));
+            segment.cloned().ok_or(StorageError::OutOfRange {
+                index,
+                first: state.start.index(),
+                end: state.end(),
+            })?
+        };
+        let place = files::place_of(&self.core, &segment, index)?;
+        debug_assert!(place.position >= HEADER_BYTES);
+        Ok((place, segment))
+    }
+
+    /// Drops frames below `end` from memory for the cache; returns what they counted.
+    pub(crate) fn evict(&self, end: u64) -> u64 {
+        self.state.lock().evict(end)
+    }
+
+    /// What the written frames in memory count.
+    pub(super) fn cached(&self) -> u64 {
+        let state = self.state.lock();
+        let written = state
+            .tail
+            .iter()
+            .take_while(|f| f.log_id().index < state.written_end);
+        written.map(cache::cost).sum()
+    }
+}

@@ -1,0 +1,247 @@
+//! Reading a log's files: frames of a segment, and the small files beside the segments.
+//!
+//! Bodies of the small files (`file.rs` has what comes before), integers big-endian:
+//! ```text
+//! start:       term 8, index 8, offset 8
+//! checkpoint:  term 8, index 8, data
+//! boundary:    term 8, index 8, next offset 8, length of the membership 8, membership, state
+//! ```
+
+use std::path::Path;
+
+use bytes::Bytes;
+use seriatim_proto::ids::Offset;
+
+use super::state::Start;
+use crate::{
+    Boundary, LogId, Result, StorageError,
+    bin::{Reader, len_usize, len64},
+    core::Core,
+    disk::Disk,
+    file::{self, FileKind},
+    frame::Frame,
+    segment::{
+        HEADER_BYTES, INDEX_INTERVAL, IndexEntry, Segment,
+        scan::{Frames, Step},
+    },
+};
+use std::sync::Arc;
+
+/// Name of the file that says where the log begins.
+pub(crate) const START: &str = "start";
+/// Name of the state machine's checkpoint.
+pub(crate) const CHECKPOINT: &str = "checkpoint";
+/// Name of the boundary.
+pub(crate) const BOUNDARY: &str = "boundary";
+
+/// Most bytes of one read from a file.
+const READ_BYTES_MAX: usize = 8 << 20;
+
+/// Where an entry lies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) position: u64,
+    pub(super) base_offset: Offset,
+}
+
+/// By what a reader looks for its first frame.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum From {
+    Index(u64),
+    Offset(Offset),
+    /// The first batch that may hold a record of this time or later.
+    Time(i64),
+}
+
+impl From {
+    /// Whether the frame lies before what is looked for.
+    pub(super) fn is_after(self, frame: &Frame) -> bool {
+        match self {
+            Self::Index(index) => frame.log_id().index < index,
+            Self::Offset(offset) => frame.next_offset() <= offset,
+            Self::Time(time) => frame.max_timestamp() < time,
+        }
+    }
+
+    fn entry_is_before(self, entry: &IndexEntry) -> bool {
+        match self {
+            Self::Index(index) => entry.index <= index,
+            Self::Offset(offset) => entry.offset <= offset,
+            Self::Time(time) => entry.max_timestamp_before < time,
+        }
+    }
+}
+
+/// Shows the entries of one segment from `from` on to `each` until it returns `false`; reads about
+/// `chunk` bytes at a time, and verifies every checksum.
+pub(super) fn scan_entries(
+    core: &Core,
+    segment: &Arc<Segment>,
+    from: From,
+    chunk: usize,
+    each: &mut dyn FnMut(u64, Frame) -> bool,
+) -> Result<()> {
+    let disk = &*core.disk;
+    let start = segment.with_index(disk, |index| {
+        let after = index.partition_point(|entry| from.entry_is_before(entry));
+        after
+            .checked_sub(1)
+            .and_then(|at| index.get(at))
+            .map_or(HEADER_BYTES, |e| e.position)
+    })?;
+    let end = segment.summary.lock().end;
+    let file = core.handles.open(disk, segment)?;
+    let chunk = chunk
+        .saturating_add(len_usize(INDEX_INTERVAL))
+        .min(READ_BYTES_MAX);
+    let mut frames = Frames::new(&*file, &segment.path, start, end, chunk);
+    loop {
+        let position = frames.position;
+        match frames.next()? {
+            Step::Frame(at, frame) => {
+                core.engine
+                    .metrics
+                    .read_bytes
+                    .increment(len64(frame.total_bytes()));
+                if frame.kind().is_entry() && !from.is_after(&frame) && !each(at, frame) {
+                    return Ok(());
+                }
+            }
+            Step::End => return Ok(()),
+            Step::Bad(error) => {
+                return Err(StorageError::damaged(
+                    &segment.path,
+                    position,
+                    error.to_string(),
+                ));
+            }
+            Step::Zeros | Step::Footer => {
+                let what = "a frame is missing where one was written";
+                return Err(StorageError::damaged(&segment.path, position, what));
+            }
+        }
+    }
+}
+
+/// Where in its segment an entry lies.
+pub(super) fn place_of(core: &Core, segment: &Arc<Segment>, index: u64) -> Result<Place> {
+    let mut place = None;
+    scan_entries(
+        core,
+        segment,
+        From::Index(index),
+        0,
+        &mut |position, frame| {
+            if frame.log_id().index == index {
+                place = Some(Place {
+                    position,
+                    base_offset: frame.base_offset(),
+                });
+            }
+            false
+        },
+    )?;
+    place.ok_or_else(|| {
+        let end = segment.summary.lock().end;
+        StorageError::damaged(
+            &segment.path,
+            end,
+            format!("entry {index} is not in the file"),
+        )
+    })
+}
+
+/// Writes where the log begins; durable on return.
+pub(super) fn write_start(
+    disk: &dyn Disk,
+    dir: &Path,
+    purged: LogId,
+    offset: Offset,
+) -> Result<()> {
+    let parts: [&[u8]; 3] = [
+        &purged.term.to_be_bytes(),
+        &purged.index.to_be_bytes(),
+        &offset.0.to_be_bytes(),
+    ];
+    file::write_small(disk, &dir.join(START), FileKind::Start, &parts)
+}
+
+/// Reads where the log begins.
+pub(crate) fn read_start(disk: &dyn Disk, dir: &Path) -> Result<Option<Start>> {
+    let path = dir.join(START);
+    let Some(body) = file::read_small(disk, &path, FileKind::Start)? else {
+        return Ok(None);
+    };
+    let mut reader = Reader(&body);
+    let fields = || Some((read_id(&mut reader)?, reader.i64()?));
+    let mut fields = fields;
+    let (purged, offset) = fields().ok_or_else(|| too_short(&path))?;
+    Ok(Some(Start {
+        purged: Some(purged),
+        offset: Offset(offset),
+    }))
+}
+
+/// Writes a checkpoint; durable on return.
+pub(super) fn write_checkpoint(disk: &dyn Disk, dir: &Path, at: LogId, data: &[u8]) -> Result<()> {
+    let parts: [&[u8]; 3] = [&at.term.to_be_bytes(), &at.index.to_be_bytes(), data];
+    file::write_small(disk, &dir.join(CHECKPOINT), FileKind::Checkpoint, &parts)
+}
+
+/// Reads the checkpoint.
+pub(crate) fn read_checkpoint(disk: &dyn Disk, dir: &Path) -> Result<Option<(LogId, Bytes)>> {
+    let path = dir.join(CHECKPOINT);
+    let Some(body) = file::read_small(disk, &path, FileKind::Checkpoint)? else {
+        return Ok(None);
+    };
+    let mut reader = Reader(&body);
+    let at = read_id(&mut reader).ok_or_else(|| too_short(&path))?;
+    Ok(Some((at, body.slice(16..))))
+}
+
+/// Writes a boundary; durable on return.
+pub(super) fn write_boundary(disk: &dyn Disk, dir: &Path, boundary: &Boundary) -> Result<()> {
+    let parts: [&[u8]; 6] = [
+        &boundary.log_id.term.to_be_bytes(),
+        &boundary.log_id.index.to_be_bytes(),
+        &boundary.next_offset.0.to_be_bytes(),
+        &len64(boundary.membership.len()).to_be_bytes(),
+        &boundary.membership,
+        &boundary.state,
+    ];
+    file::write_small(disk, &dir.join(BOUNDARY), FileKind::Boundary, &parts)
+}
+
+/// Reads the boundary.
+pub(crate) fn read_boundary(disk: &dyn Disk, dir: &Path) -> Result<Option<Boundary>> {
+    let path = dir.join(BOUNDARY);
+    let Some(body) = file::read_small(disk, &path, FileKind::Boundary)? else {
+        return Ok(None);
+    };
+    let mut reader = Reader(&body);
+    let fields = || {
+        let log_id = read_id(&mut reader)?;
+        let next_offset = Offset(reader.i64()?);
+        let membership_bytes = len_usize(reader.u64()?);
+        let membership = body.slice_ref(reader.take(membership_bytes)?);
+        Some(Boundary {
+            log_id,
+            next_offset,
+            membership,
+            state: body.slice_ref(reader.0),
+        })
+    };
+    let mut fields = fields;
+    fields().ok_or_else(|| too_short(&path)).map(Some)
+}
+
+fn read_id(reader: &mut Reader<'_>) -> Option<LogId> {
+    Some(LogId {
+        term: reader.u64()?,
+        index: reader.u64()?,
+    })
+}
+
+fn too_short(path: &Path) -> StorageError {
+    StorageError::damaged(path, 0, "the file is too short for its fields")
+}

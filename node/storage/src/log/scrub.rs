@@ -1,0 +1,67 @@
+//! Verification of sealed segments while the log is in use.
+
+use std::sync::Arc;
+
+use super::{Log, LogInner};
+use crate::{
+    Result, StorageError,
+    segment::{Segment, footer},
+};
+
+impl Log {
+    /// Reads all sealed segments and verifies every checksum; damage stops the log.
+    pub async fn verify_sealed(&self) -> Result<()> {
+        for segment in self.0.sealed() {
+            let inner = Arc::clone(&self.0);
+            let verify = move || inner.verify_segment(&segment);
+            let _bytes = self.0.core.blocking("scrub", verify).await?;
+        }
+        Ok(())
+    }
+}
+
+impl LogInner {
+    /// The segments that are never written again.
+    pub(crate) fn sealed(&self) -> Vec<Arc<Segment>> {
+        let state = self.state.lock();
+        let sealed = |segment: &&Arc<Segment>| segment.summary.lock().sealed;
+        state.segments.iter().filter(sealed).cloned().collect()
+    }
+
+    /// Reads one sealed segment; returns how many bytes it has. Blocks.
+    pub(crate) fn verify_segment(&self, segment: &Arc<Segment>) -> Result<u64> {
+        let result = self.read_sealed(segment);
+        let bytes = segment.summary.lock().end;
+        self.judge_read(result)
+            .map(|()| bytes)
+            .or_else(|error| match error {
+                // The segment was purged or cut while it was read.
+                StorageError::OutOfRange { .. } => Ok(bytes),
+                error => Err(error),
+            })
+    }
+
+    fn read_sealed(&self, segment: &Arc<Segment>) -> Result<()> {
+        let file = segment.open_reader(&*self.core.disk)?;
+        segment.check_header(&*file)?;
+        let (found, _) = segment.rebuild(&*file)?;
+        let known = segment.summary.lock().clone();
+        if !known.sealed {
+            return Ok(());
+        }
+        if (found.end, found.last, found.next_offset) != (known.end, known.last, known.next_offset)
+        {
+            let what = "the footer does not match the frames";
+            return Err(StorageError::damaged(&segment.path, found.end, what));
+        }
+        let whole = match footer::read(&*file, &segment.path)? {
+            Some(footer) => footer.read_index(&*file, &segment.path)?.is_some(),
+            None => false,
+        };
+        if !whole {
+            // The frames are whole and so is everything that can be asked of them.
+            tracing::warn!(file = %segment.path.display(), "the footer of a segment is damaged");
+        }
+        Ok(())
+    }
+}
