@@ -1,1 +1,31 @@
-fn main() {}
+//! Seriatim: an event log cluster in one binary.
+
+mod cli;
+mod config;
+mod logging;
+mod node;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return cli::fail(&anyhow::Error::new(error).context("start the runtime")),
+    };
+    let outcome = runtime.block_on(cli::run(cli));
+    // Blocking reads of the disk or of standard input must not hold up the exit.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => cli::fail(&error),
+    }
+}

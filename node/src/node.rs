@@ -1,0 +1,180 @@
+//! One node: the layers wired together, from start to shutdown.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use seriatim_broker::{Broker, BrokerLimits};
+use seriatim_cluster::{Cluster, ClusterOptions};
+use seriatim_consensus::{Consensus, ConsensusOptions, Lane};
+use seriatim_gateway::{grpc, http};
+use seriatim_proto::ids::NodeId;
+use seriatim_runtime::{net::Net, task::TaskGroup};
+use seriatim_storage::{Storage, StorageOptions, disk::PosixDisk};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use crate::config::Config;
+
+/// How long each part may take to stop.
+const STOP: Duration = Duration::from_secs(3);
+
+/// Runs a node until SIGTERM or SIGINT, or until it finds that it cannot be part of its cluster.
+pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+    let prometheus = install_metrics()?;
+    let storage = open_storage(&config).await?;
+    let grpc_listener = bind("listen.grpc", &config.listen.grpc).await?;
+    let http_listener = bind("listen.http", &config.listen.http).await?;
+    let tasks = TaskGroup::new();
+    let identity = storage.clone();
+    let lane = Lane::start(
+        Net::tokio(),
+        &config.listen.replication,
+        NodeId(config.node_id),
+        move || {
+            identity
+                .identity()
+                .read()
+                .ok()
+                .flatten()
+                .and_then(|id| id.cluster_id)
+        },
+        tasks.clone(),
+    )
+    .await
+    .with_context(|| listening("listen.replication", &config.listen.replication))?;
+    let options = ConsensusOptions {
+        node_id: NodeId(config.node_id),
+        ..ConsensusOptions::default()
+    };
+    let consensus = Consensus::new(options, storage.clone(), lane.clone());
+    let cluster_options = ClusterOptions {
+        node_id: NodeId(config.node_id),
+        rack: config.rack.clone(),
+        seeds: config.seeds.clone(),
+        grpc_addr: config.advertise.grpc.clone(),
+        replication_addr: config.advertise.replication.clone(),
+        http_addr: config.advertise.http.clone(),
+    };
+    let cluster = Cluster::start(
+        cluster_options,
+        storage.clone(),
+        consensus.clone(),
+        lane,
+        tasks.clone(),
+    )
+    .await?;
+    let append_bytes = usize::try_from(config.append_bytes).unwrap_or(usize::MAX);
+    let broker = Broker::new(
+        cluster.clone(),
+        storage.clone(),
+        &BrokerLimits { append_bytes },
+    );
+    serve(
+        &config,
+        (grpc_listener, http_listener),
+        &broker,
+        prometheus,
+        &tasks,
+    );
+
+    let outcome = tokio::select! {
+        signal = stop_signal() => signal,
+        error = cluster.failed() => Err(anyhow::Error::new(error).context("this node cannot go on")),
+    };
+    tracing::info!("stopping");
+    cluster.shutdown().await;
+    consensus.shutdown().await;
+    if !tasks.shutdown(STOP).await {
+        tracing::warn!("some connections did not end in time");
+    }
+    storage.shutdown().await;
+    tracing::info!("stopped");
+    outcome
+}
+
+async fn open_storage(config: &Config) -> anyhow::Result<Storage> {
+    let dir = config.data_dir.clone();
+    std::fs::create_dir_all(&dir)
+        .with_context(|| format!("make the data folder {}", dir.display()))?;
+    let options = StorageOptions {
+        cache_bytes: config.cache_bytes,
+        ..StorageOptions::default()
+    };
+    let open = move || Storage::open(Arc::new(PosixDisk), &dir, options);
+    let opened = seriatim_runtime::task::blocking("open-storage", open).await;
+    opened.with_context(|| format!("open the data folder {}", config.data_dir.display()))
+}
+
+fn serve(
+    config: &Config,
+    (grpc_listener, http_listener): (TcpListener, TcpListener),
+    broker: &Broker,
+    prometheus: PrometheusHandle,
+    tasks: &TaskGroup,
+) {
+    let (ready_sender, ready) = watch::channel(false);
+    let cluster = broker.cluster().clone();
+    let node = config.node_id;
+    let _task = tasks.spawn("ready", async move {
+        if cluster.ready().await.is_ok() {
+            tracing::info!(node, cluster = %cluster.image().cluster_id, "this node is ready");
+            let _old = ready_sender.send_replace(true);
+        }
+    });
+    tracing::info!(
+        node,
+        grpc = %config.listen.grpc,
+        replication = %config.listen.replication,
+        http = %config.listen.http,
+        "listening"
+    );
+    let (of_grpc, broker_of_grpc) = (tasks.clone(), broker.clone());
+    let _task = seriatim_runtime::task::spawn("grpc", async move {
+        if let Err(error) = grpc::serve(grpc_listener, broker_of_grpc, of_grpc).await {
+            tracing::error!(%error, "the gRPC listener failed");
+        }
+    });
+    let state = http::HttpState {
+        prometheus,
+        broker: broker.clone(),
+        ready,
+    };
+    let of_http = tasks.clone();
+    let _task = seriatim_runtime::task::spawn("http", async move {
+        if let Err(error) = http::serve(http_listener, state, of_http).await {
+            tracing::error!(%error, "the HTTP listener failed");
+        }
+    });
+}
+
+fn install_metrics() -> anyhow::Result<PrometheusHandle> {
+    let buckets: Vec<f64> = (0..16).map(|step| 0.000_1 * f64::from(1 << step)).collect();
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &buckets)
+        .context("set up metrics")?;
+    builder.install_recorder().context("set up metrics")
+}
+
+fn listening(name: &str, address: &str) -> String {
+    format!("{name}: cannot listen at {address}; is another process using it?")
+}
+
+async fn bind(name: &str, address: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| listening(name, address))
+}
+
+async fn stop_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("wait for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("wait for signals")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
