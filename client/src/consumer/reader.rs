@@ -183,7 +183,9 @@ impl Reader {
                         return self.judge(ClientError::from_status(&leader.address, status));
                     }
                     Err(_elapsed) => {
-                        idle += 1;
+                        // Without credit the leader has nothing to say.
+                        let quiet = self.outstanding >= self.credit.window;
+                        idle = if quiet { 0 } else { idle + 1 };
                         self.metadata.want_refresh();
                         if IDLE_REFRESH * idle > SILENCE_MAX || self.superseded(leader) {
                             return End::Retry(ClientError::Closed("stream"));

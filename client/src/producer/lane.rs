@@ -40,6 +40,8 @@ pub(super) struct Unacked {
     pub(super) bytes: Bytes,
     records: u32,
     sequence: i32,
+    /// Its number in the lane.
+    ordinal: u64,
     completion: Arc<Completion>,
     reserved: usize,
     created: Instant,
@@ -65,6 +67,8 @@ pub(super) enum Step {
 ///
 /// Invariants:
 /// - `unacked` is in the order of sequences, which have no gaps.
+/// - No batch begins its way `max_in_flight` or more batches after one that is not acknowledged,
+///   also if those between are: a leader recognises no more than that many last batches.
 /// - A batch is sent only when every batch before it is on its way, so the leader sees a partition's
 ///   batches in order or refuses them.
 #[derive(Debug)]
@@ -72,6 +76,7 @@ pub(super) struct Lane {
     pub(super) queue: Arc<Queue>,
     session: Option<Session>,
     next_sequence: i32,
+    next_ordinal: u64,
     pub(super) unacked: VecDeque<Unacked>,
     retry_at: Option<Instant>,
     attempts: u32,
@@ -90,6 +95,7 @@ impl Lane {
             queue,
             session,
             next_sequence: 0,
+            next_ordinal: 0,
             unacked: VecDeque::new(),
             retry_at: None,
             attempts: 0,
@@ -147,6 +153,14 @@ impl Lane {
         if let Some(again) = self.unacked.iter().find(|b| b.request.is_none()) {
             return Step::Send(again.id);
         }
+        let window = u64::try_from(rules.max_in_flight).unwrap_or(u64::MAX);
+        if self
+            .unacked
+            .front()
+            .is_some_and(|b| self.next_ordinal - b.ordinal >= window)
+        {
+            return Step::Idle;
+        }
         match self.take_queued(now, rules, in_flight) {
             Ok(Some(open)) => self.finish(open, next_id),
             Ok(None) => Step::Idle,
@@ -200,11 +214,14 @@ impl Lane {
         self.next_sequence = advance(sequence, records);
         let id = *next_id;
         *next_id += 1;
+        let ordinal = self.next_ordinal;
+        self.next_ordinal += 1;
         self.unacked.push_back(Unacked {
             id,
             bytes,
             records,
             sequence,
+            ordinal,
             completion: open.completion,
             reserved: open.reserved,
             created: open.created,

@@ -89,6 +89,17 @@ fn at_most_five_in_flight_and_in_order() {
 }
 
 #[test]
+fn an_early_answer_does_not_widen_the_window() {
+    let mut bench = Bench::new(true);
+    let _deliveries: Vec<_> = (0..7).map(|_| bench.push()).collect();
+    let sent = bench.send();
+    bench.lane.stored(sent[1].0, Offset(11));
+    assert_eq!(bench.send(), [], "the leader would forget the first batch");
+    bench.lane.stored(sent[0].0, Offset(10));
+    assert_eq!(sequences(&bench.send()), [5, 6]);
+}
+
+#[test]
 fn a_failed_batch_and_those_behind_it_are_resent_in_order_with_their_sequences() {
     let mut bench = Bench::new(true);
     let _deliveries: Vec<_> = (0..4).map(|_| bench.push()).collect();
