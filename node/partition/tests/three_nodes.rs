@@ -1,0 +1,114 @@
+//! A partition with three replicas: what a change of leader must not change.
+
+mod common;
+
+use common::{Nodes, append, batch, eventually, read, request};
+use futures::future::join_all;
+use seriatim_partition::{Append, AppendError, FetchError};
+use seriatim_proto::ids::Offset;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_leader_knows_the_producers_of_the_old() {
+    let mut nodes = Nodes::start(3).await;
+    let old = nodes.leader().await;
+    let partition = nodes.running[&old].partition.clone();
+    let mut places = Vec::new();
+    for sequence in 0..8 {
+        let one = batch(&[&sequence.to_string()], Some((1, sequence)));
+        places.push(append(&partition, one).await.unwrap().base_offset);
+    }
+    drop(partition);
+    nodes.stop_node(old).await;
+    let partition = nodes.leading().await;
+    for sequence in 3..8_usize {
+        let number = i32::try_from(sequence).unwrap();
+        let again = append(
+            &partition,
+            batch(&[&sequence.to_string()], Some((1, number))),
+        )
+        .await
+        .unwrap();
+        assert!(again.duplicate, "{sequence}");
+        assert_eq!(again.base_offset, places[sequence]);
+    }
+    let next = append(&partition, batch(&["8"], Some((1, 8))))
+        .await
+        .unwrap();
+    assert!(!next.duplicate);
+    assert_eq!(next.base_offset, Offset(8));
+    // The old leader comes back and holds the same.
+    nodes.start_node(old).await;
+    let back = nodes.running[&old].partition.clone();
+    eventually("the old leader has caught up", || {
+        *back.high_watermark().borrow() == Offset(9)
+    })
+    .await;
+    let values: Vec<String> = read(&nodes.leading().await, 0)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|(_, value)| value)
+        .collect();
+    let expected: Vec<String> = (0..9).map(|n| n.to_string()).collect();
+    assert_eq!(values, expected);
+    nodes.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_neither_appends_nor_serves() {
+    let nodes = Nodes::start(3).await;
+    let leader = nodes.leader().await;
+    let (_, follower) = nodes
+        .running
+        .iter()
+        .find(|(number, _)| **number != leader)
+        .unwrap();
+    let partition = &follower.partition;
+    eventually("the follower knows its leader", || {
+        partition.status().leader.is_some()
+    })
+    .await;
+    let refused = append(partition, batch(&["x"], None)).await.unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            AppendError::NotLeader {
+                leader: Some(node),
+                maybe_applied: false,
+                ..
+            } if node.0 == u64::try_from(leader).unwrap()
+        ),
+        "{refused:?}"
+    );
+    let refused = read(partition, 0).await.unwrap_err();
+    assert!(
+        matches!(refused, FetchError::NotLeader { .. }),
+        "{refused:?}"
+    );
+    nodes.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_concurrent_conditional_appends_exactly_one_wins() {
+    let nodes = Nodes::start(3).await;
+    let partition = nodes.leading().await;
+    for round in 0..10_i64 {
+        let appends = (0..8).map(|number| {
+            let partition = partition.clone();
+            let request = Append {
+                expected_end: Some(Offset(round)),
+                ..request(batch(&[&format!("{round}-{number}")], None))
+            };
+            tokio::task::spawn_blocking(move || {
+                tokio::runtime::Handle::current().block_on(partition.append(request))
+            })
+        });
+        let results = join_all(appends).await;
+        let won = results
+            .iter()
+            .filter(|result| result.as_ref().unwrap().is_ok())
+            .count();
+        assert_eq!(won, 1, "{results:?}");
+    }
+    nodes.stop().await;
+}
