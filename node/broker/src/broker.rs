@@ -6,7 +6,7 @@ use seriatim_cluster::Cluster;
 use seriatim_partition::Partition;
 use seriatim_proto::{
     error::ErrorCode,
-    ids::{PartitionId, TopicPartition},
+    ids::{LeaderEpoch, NodeId, PartitionId, TopicPartition},
     v1,
 };
 use seriatim_runtime::clock::{self, Instant};
@@ -71,7 +71,7 @@ impl Broker {
                 format!("there is no topic '{topic}'; create it first"),
             ));
         };
-        if known.partition(tp.partition).is_none() {
+        let Some(info) = known.partition(tp.partition) else {
             return Err(v1::Error::new(
                 ErrorCode::UnknownPartition,
                 format!(
@@ -79,15 +79,32 @@ impl Broker {
                     known.partitions.len().saturating_sub(1)
                 ),
             ));
+        };
+        let me = self.cluster.node_id();
+        let led_elsewhere = self.cluster.leader(&tp).is_some_and(|it| it.node != me);
+        if info.replica_on(me).is_some() && !led_elsewhere {
+            return Err(v1::Error::new(
+                ErrorCode::ReplicaUnavailable,
+                format!(
+                    "partition {tp} is being opened or rebuilt on this node; try again shortly"
+                ),
+            ));
         }
-        Err(self.not_leader(&tp))
+        Err(self.not_leader(&tp, None))
     }
 
-    /// "Ask the leader", with where it is, if that is known.
-    pub(crate) fn not_leader(&self, tp: &TopicPartition) -> v1::Error {
+    /// "Ask the leader", with where it is, if that is known: to this partition's replica or to the
+    /// cluster layer, which also hears of partitions that are not on this node.
+    pub(crate) fn not_leader(&self, tp: &TopicPartition, leader: Option<NodeId>) -> v1::Error {
         let me = self.cluster.node_id();
-        let leader = self.cluster.leader(tp).filter(|leader| leader.node != me);
-        let Some(leader) = leader else {
+        let heard = self.cluster.leader(tp);
+        // The replica knows first; its epoch is the one heard of only if the two agree.
+        let leader = match (leader, heard) {
+            (Some(node), Some(heard)) if heard.node == node => Some((node, heard.epoch)),
+            (Some(node), _) => Some((node, LeaderEpoch::default())),
+            (None, heard) => heard.map(|heard| (heard.node, heard.epoch)),
+        };
+        let Some((node, epoch)) = leader.filter(|(node, _)| *node != me) else {
             return v1::Error::new(
                 ErrorCode::LeaderNotAvailable,
                 format!("partition {tp} has no leader at the moment; try again shortly"),
@@ -96,20 +113,17 @@ impl Broker {
         let address = self
             .cluster
             .image()
-            .node(leader.node)
+            .node(node)
             .map(|node| node.grpc_addr.clone())
             .unwrap_or_default();
         let mut error = v1::Error::new(
             ErrorCode::NotLeader,
-            format!(
-                "partition {tp} is led by node {} at {address}; ask it",
-                leader.node
-            ),
+            format!("partition {tp} is led by node {node} at {address}; ask it"),
         );
         error.leader = Some(v1::LeaderHint {
-            node_id: leader.node.0,
+            node_id: node.0,
             grpc_address: address,
-            leader_epoch: leader.epoch.0,
+            leader_epoch: epoch.0,
         });
         error
     }

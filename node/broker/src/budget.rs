@@ -52,7 +52,7 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_is_in_use_is_waited_for_until_the_deadline() {
         let budget = Budget::new(1024);
         let soon = || clock::now() + Duration::from_millis(10);

@@ -2,29 +2,52 @@
 
 use seriatim_cluster::ClusterError;
 use seriatim_partition::{AppendError, FetchError};
-use seriatim_proto::{batch::BatchError, error::ErrorCode, ids::TopicPartition, v1};
+use seriatim_proto::{
+    batch::{BatchError, LENGTH_PREFIX_BYTES},
+    error::ErrorCode,
+    ids::TopicPartition,
+    limits::MAX_BATCH_BYTES,
+    v1,
+};
 
 use crate::Broker;
 
 /// A batch that cannot be accepted.
 pub(crate) fn bad_batch(error: &BatchError) -> v1::Error {
-    v1::Error::new(
-        ErrorCode::CorruptBatch,
-        format!("{error}; the batch was not stored"),
-    )
+    let too_large = |length: i64| {
+        usize::try_from(length).is_ok_and(|length| length + LENGTH_PREFIX_BYTES > MAX_BATCH_BYTES)
+    };
+    let (code, advice) = match error {
+        BatchError::Length(length) if too_large(*length) => {
+            (ErrorCode::BatchTooLarge, "send smaller batches")
+        }
+        BatchError::Magic(_) => (
+            ErrorCode::UnsupportedVersion,
+            "use a client that writes record batches of version 2",
+        ),
+        BatchError::Attributes(_) | BatchError::Producer { .. } => {
+            (ErrorCode::InvalidRequest, "correct the client")
+        }
+        _ => (
+            ErrorCode::CorruptBatch,
+            "it was encoded wrongly or damaged on its way",
+        ),
+    };
+    v1::Error::new(code, format!("{error}; the batch was not stored; {advice}"))
 }
 
 impl Broker {
     pub(crate) fn append_error(&self, tp: &TopicPartition, error: &AppendError) -> v1::Error {
-        let new = |code, text: String| v1::Error::new(code, text);
+        let new = |code, text: String| v1::Error::new(code, format!("partition {tp}: {text}"));
         let mut shown = match error {
-            AppendError::NotLeader { .. } => self.not_leader(tp),
+            AppendError::NotLeader { leader, .. } => self.not_leader(tp, *leader),
             AppendError::NoMajority => new(
                 ErrorCode::LeaderNotAvailable,
                 format!("{error}; try again shortly"),
             ),
             AppendError::WrongEndOffset { actual, .. } => {
-                let mut shown = new(ErrorCode::WrongEndOffset, error.to_string());
+                let text = format!("{error}; read what was appended before and decide anew");
+                let mut shown = new(ErrorCode::WrongEndOffset, text);
                 shown.log_end_offset = Some(actual.0);
                 shown
             }
@@ -48,7 +71,18 @@ impl Broker {
                 ErrorCode::DiskFull,
                 format!("{error}; free space there, and writes go on by themselves"),
             ),
-            AppendError::Timeout { .. } => new(ErrorCode::Timeout, error.to_string()),
+            AppendError::Timeout {
+                maybe_applied: false,
+            } => new(
+                ErrorCode::Timeout,
+                format!("{error}; it was not stored, try again"),
+            ),
+            AppendError::Timeout {
+                maybe_applied: true,
+            } => new(
+                ErrorCode::Timeout,
+                format!("{error}; it may be stored, only an idempotent producer may repeat it"),
+            ),
             AppendError::Stopped { .. } => new(
                 ErrorCode::ReplicaUnavailable,
                 format!("{error}; another replica takes over"),
@@ -59,15 +93,16 @@ impl Broker {
     }
 
     pub(crate) fn fetch_error(&self, tp: &TopicPartition, error: &FetchError) -> v1::Error {
-        let new = |code, text: String| v1::Error::new(code, text);
+        let new = |code, text: String| v1::Error::new(code, format!("partition {tp}: {text}"));
         match error {
-            FetchError::NotLeader { .. } => self.not_leader(tp),
+            FetchError::NotLeader { leader, .. } => self.not_leader(tp, *leader),
             FetchError::NotReady => new(
                 ErrorCode::LeaderNotAvailable,
                 format!("{error}; try again shortly"),
             ),
             FetchError::OffsetOutOfRange { start, end, .. } => {
-                let mut shown = new(ErrorCode::OffsetOutOfRange, error.to_string());
+                let text = format!("{error}; begin at one of these");
+                let mut shown = new(ErrorCode::OffsetOutOfRange, text);
                 shown.log_start_offset = Some(start.0);
                 shown.log_end_offset = Some(end.0);
                 shown
@@ -83,7 +118,10 @@ impl Broker {
                 ErrorCode::ReplicaUnavailable,
                 format!("{error}; another replica takes over"),
             ),
-            FetchError::Undecodable { .. } => new(ErrorCode::Internal, error.to_string()),
+            FetchError::Undecodable { .. } => new(
+                ErrorCode::Internal,
+                format!("{error}; ask for an offset instead of a time"),
+            ),
         }
     }
 }
@@ -99,4 +137,26 @@ pub(crate) fn cluster_error(error: &ClusterError) -> v1::Error {
     shown.retryable = error.is_retryable();
     shown.maybe_applied = !error.has_no_side_effects();
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_refused_for_what_is_wrong_with_it() {
+        let above = i64::try_from(MAX_BATCH_BYTES).unwrap();
+        for (error, code) in [
+            (BatchError::Length(above), ErrorCode::BatchTooLarge),
+            (BatchError::Length(3), ErrorCode::CorruptBatch),
+            (BatchError::Length(-1), ErrorCode::CorruptBatch),
+            (BatchError::Magic(1), ErrorCode::UnsupportedVersion),
+            (BatchError::Attributes(0x20), ErrorCode::InvalidRequest),
+            (BatchError::TrailingBytes(1), ErrorCode::CorruptBatch),
+        ] {
+            let shown = bad_batch(&error);
+            assert_eq!(shown.code(), code, "{error}");
+            assert!(!shown.retryable && !shown.maybe_applied);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt as _, future};
+use seriatim_consensus::GroupState;
 use seriatim_partition::{At, Fetch};
 use seriatim_proto::{
     error::ErrorCode,
@@ -59,13 +60,17 @@ impl Broker {
         v1::FetchResponse { results }
     }
 
-    fn watch(&self, partitions: &[v1::FetchPartition]) -> Vec<watch::Receiver<Offset>> {
+    fn watch(&self, partitions: &[v1::FetchPartition]) -> Vec<Watched> {
         let mut watched = Vec::with_capacity(partitions.len());
         for to in partitions {
             if let Ok(partition) = self.partition(&to.topic, to.partition) {
-                let mut high_watermark = partition.high_watermark();
-                high_watermark.mark_unchanged();
-                watched.push(high_watermark);
+                let mut one = Watched {
+                    high_watermark: partition.high_watermark(),
+                    state: partition.group().state(),
+                };
+                one.high_watermark.mark_unchanged();
+                one.state.mark_unchanged();
+                watched.push(one);
             }
         }
         watched
@@ -204,7 +209,24 @@ pub(crate) fn concatenate(mut pieces: Vec<Bytes>) -> Bytes {
     all.freeze()
 }
 
-async fn any_change(watched: &mut [watch::Receiver<Offset>]) {
+/// What may end the wait for a partition: new records, or that this node no longer leads it.
+struct Watched {
+    high_watermark: watch::Receiver<Offset>,
+    state: watch::Receiver<GroupState>,
+}
+
+impl Watched {
+    async fn changed(&mut self) {
+        tokio::select! {
+            biased;
+            // An error means that the partition was closed: the next read says so.
+            _ = self.high_watermark.changed() => {}
+            _ = self.state.changed() => {}
+        }
+    }
+}
+
+async fn any_change(watched: &mut [Watched]) {
     if watched.is_empty() {
         return future::pending().await;
     }

@@ -56,7 +56,19 @@ impl Broker {
         };
         #[expect(clippy::cast_precision_loss, reason = "a gauge")]
         metrics::gauge!("seriatim_append_bytes_in_flight").set(self.budget.used() as f64);
-        let nothing_promised = request.acks() == v1::Acks::None;
+        // Nobody waits for these, so their place is not known when they are answered.
+        let unanswered = (request.acks() == v1::Acks::None).then(|| {
+            let admitted = request
+                .batches
+                .iter()
+                .map(|batch| v1::PartitionProduceResult {
+                    topic: batch.topic.clone(),
+                    partition: batch.partition,
+                    base_offset: -1,
+                    ..Default::default()
+                });
+            admitted.collect()
+        });
         let this = self.clone();
         let appends = async move {
             let appends = request
@@ -67,10 +79,9 @@ impl Broker {
             drop(permit);
             results
         };
-        if nothing_promised {
-            let unanswered = task::spawn("produce-unacknowledged", appends);
-            drop(unanswered);
-            return Vec::new();
+        if let Some(admitted) = unanswered {
+            drop(task::spawn("produce-unacknowledged", appends));
+            return admitted;
         }
         appends.await
     }
