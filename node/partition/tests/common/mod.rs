@@ -2,7 +2,10 @@
 #![allow(
     dead_code,
     clippy::allow_attributes,
-    reason = "each test file uses its own part"
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "each test file uses its own part; a helper that fails is a test that fails"
 )]
 
 use std::{collections::BTreeMap, net::TcpListener, path::Path, sync::Arc, time::Duration};
@@ -74,12 +77,18 @@ pub(crate) fn request(batch: RecordBatch) -> Append {
     }
 }
 
-pub(crate) async fn append(partition: &Partition, batch: RecordBatch) -> Result<Appended, AppendError> {
+pub(crate) async fn append(
+    partition: &Partition,
+    batch: RecordBatch,
+) -> Result<Appended, AppendError> {
     partition.append(request(batch)).await
 }
 
 /// Everything from an offset to the high watermark, as (offset, value).
-pub(crate) async fn read(partition: &Partition, from: i64) -> Result<Vec<(i64, String)>, FetchError> {
+pub(crate) async fn read(
+    partition: &Partition,
+    from: i64,
+) -> Result<Vec<(i64, String)>, FetchError> {
     let mut records = Vec::new();
     let mut next = Offset(from);
     loop {
