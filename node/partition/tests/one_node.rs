@@ -187,7 +187,7 @@ async fn a_dropped_append_leaves_nothing_behind() {
         let appending = append(&partition, batch(&["x"], Some((1, sequence))));
         tokio::pin!(appending);
         // Submitted, then given up.
-        let _ = futures::poll!(&mut appending);
+        drop(futures::poll!(&mut appending));
     }
     common::eventually("all answered", || partition.status().appends_in_flight == 0).await;
     let stored = read(&partition, 0).await.unwrap().len();

@@ -20,16 +20,12 @@ async fn a_new_leader_knows_the_producers_of_the_old() {
     drop(partition);
     nodes.stop_node(old).await;
     let partition = nodes.leading().await;
-    for sequence in 3..8_usize {
-        let number = i32::try_from(sequence).unwrap();
-        let again = append(
-            &partition,
-            batch(&[&sequence.to_string()], Some((1, number))),
-        )
-        .await
-        .unwrap();
-        assert!(again.duplicate, "{sequence}");
-        assert_eq!(again.base_offset, places[sequence]);
+    for (number, place) in (0..).zip(&places).skip(3) {
+        let again = append(&partition, batch(&[&number.to_string()], Some((1, number))))
+            .await
+            .unwrap();
+        assert!(again.duplicate, "{number}");
+        assert_eq!(again.base_offset, *place);
     }
     let next = append(&partition, batch(&["8"], Some((1, 8))))
         .await

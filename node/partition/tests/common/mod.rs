@@ -127,7 +127,7 @@ impl Node {
     async fn start(dir: &Path, number: usize, addresses: &[String]) -> Self {
         let id = |number: usize| u64::try_from(number).unwrap();
         let tasks = TaskGroup::new();
-        let disk = Arc::new(PosixDisk::default());
+        let disk = Arc::new(PosixDisk);
         let storage = Storage::open(disk, dir, StorageOptions::default()).expect("open");
         let me = NodeId(id(number));
         let lane = Lane::start(
