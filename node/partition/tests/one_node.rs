@@ -2,10 +2,13 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{Nodes, append, batch, read, request, timed_batch};
 use futures::future::join_all;
 use seriatim_partition::{Append, AppendError, At, Fetch, FetchError};
 use seriatim_proto::ids::Offset;
+use seriatim_runtime::clock;
 
 #[tokio::test]
 async fn what_is_appended_is_read() {
@@ -80,13 +83,20 @@ async fn batches_that_overtake_each_other_are_stored_in_order() {
         .map(|(_, value)| value)
         .collect();
     assert_eq!(values, ["0", "1", "2", "3", "4"]);
+    // The one before may also arrive later, if not much.
+    let (late, early) = tokio::join!(append(&partition, batch(&["6"], Some((1, 6)))), async {
+        clock::sleep(Duration::from_millis(40)).await;
+        append(&partition, batch(&["5"], Some((1, 5)))).await
+    });
+    assert_eq!(early.unwrap().base_offset, Offset(5));
+    assert_eq!(late.unwrap().base_offset, Offset(6));
     // What never comes is told after a moment.
     let gap = append(&partition, batch(&["9"], Some((1, 9)))).await;
     assert!(
         matches!(
             gap,
             Err(AppendError::OutOfOrderSequence {
-                expected: 5,
+                expected: 7,
                 found: 9,
                 ..
             })
