@@ -23,6 +23,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show what Seriatim does: three nodes, real events, a killed leader, everything checked.
+    Demo(crate::demo::DemoArgs),
     /// Run a node of a cluster.
     Start(start::StartArgs),
     /// Run a single node with sensible defaults and data in ./seriatim-data.
@@ -48,6 +50,7 @@ enum Command {
 /// Does what was asked.
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
+        Command::Demo(args) => Box::pin(crate::demo::run(args)).await,
         Command::Start(args) => start::start(args).await,
         Command::Dev(args) => start::dev(args).await,
         Command::Topic(args) => topic::run(args).await,
