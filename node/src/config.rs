@@ -250,7 +250,9 @@ fn check(settings: Settings) -> anyhow::Result<Config> {
         seeds,
         listen,
         advertise,
-        log_level: settings.log_level.unwrap_or_else(|| "info".to_owned()),
+        log_level: settings
+            .log_level
+            .unwrap_or_else(|| "info,openraft=warn".to_owned()),
         log_format: settings.log_format.unwrap_or_default(),
         append_bytes,
         cache_bytes: settings.cache_bytes.unwrap_or(64 << 20),

@@ -19,9 +19,13 @@ pub(super) struct Event {
 
 pub(super) fn load() -> anyhow::Result<Vec<Event>> {
     let mut text = Vec::new();
-    let _bytes = GzDecoder::new(FLIGHTS).read_to_end(&mut text).context("unpack the events")?;
+    let _bytes = GzDecoder::new(FLIGHTS)
+        .read_to_end(&mut text)
+        .context("unpack the events")?;
     let text = Bytes::from(text);
-    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let lines = text
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty());
     lines
         .map(|line| {
             let fields: serde_json::Value = serde_json::from_slice(line)?;

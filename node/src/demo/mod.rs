@@ -33,7 +33,9 @@ pub(crate) struct DemoArgs {
 
 /// Runs the demo; fails if anything that was promised did not hold.
 pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
-    let mut folder = tempfile::Builder::new().prefix("seriatim-demo-").tempdir()?;
+    let mut folder = tempfile::Builder::new()
+        .prefix("seriatim-demo-")
+        .tempdir()?;
     if args.keep {
         folder.disable_cleanup(true);
     }
@@ -59,7 +61,10 @@ async fn in_folder(args: &DemoArgs, folder: &std::path::Path) -> anyhow::Result<
         replication_factor: REPLICAS,
         ..NewTopic::default()
     };
-    let _shape = admin.create_topic(topic).await.context("create the topic")?;
+    let _shape = admin
+        .create_topic(topic)
+        .await
+        .context("create the topic")?;
     let ready = began.elapsed();
     let events = events::load()?;
     let mut run = Run::new(client, events, args.rate);
@@ -95,7 +100,10 @@ async fn connect(nodes: &mut Nodes) -> anyhow::Result<Client> {
             }
             Err(_not_yet) => {}
         }
-        anyhow::ensure!(clock::now() < deadline, "the nodes formed no cluster within 20 s");
+        anyhow::ensure!(
+            clock::now() < deadline,
+            "the nodes formed no cluster within 20 s"
+        );
         clock::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -107,7 +115,9 @@ async fn caught_up(admin: &Admin) -> anyhow::Result<()> {
         let behind = match admin.cluster_status().await {
             Ok(status) => {
                 let replicas = status.partitions.iter().flat_map(|p| &p.replicas);
-                replicas.filter(|r| r.state != "running" || r.lag != Some(0)).count()
+                replicas
+                    .filter(|r| r.state != "running" || r.lag != Some(0))
+                    .count()
             }
             Err(_not_now) => usize::MAX,
         };

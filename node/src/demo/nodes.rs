@@ -67,7 +67,8 @@ impl Nodes {
 
     fn node(&mut self, id: u64) -> anyhow::Result<&mut Node> {
         let at = usize::try_from(id)?.checked_sub(1);
-        at.and_then(|at| self.nodes.get_mut(at)).context("no such node")
+        at.and_then(|at| self.nodes.get_mut(at))
+            .context("no such node")
     }
 
     /// Fails if a node has ended by itself.
@@ -76,7 +77,10 @@ impl Nodes {
             if let Some(status) = node.child.try_wait()? {
                 let log = fs::read_to_string(&node.log).unwrap_or_default();
                 let end: Vec<&str> = log.lines().rev().take(5).collect();
-                bail!("a node ended ({status}); its log ends with:\n{}", end.join("\n"));
+                bail!(
+                    "a node ended ({status}); its log ends with:\n{}",
+                    end.join("\n")
+                );
             }
         }
         Ok(())
@@ -136,5 +140,8 @@ fn free_addresses(count: usize) -> anyhow::Result<Vec<String>> {
         .map(|_| TcpListener::bind("127.0.0.1:0"))
         .collect::<Result<_, _>>()
         .context("find free ports")?;
-    bound.iter().map(|listener| Ok(listener.local_addr()?.to_string())).collect()
+    bound
+        .iter()
+        .map(|listener| Ok(listener.local_addr()?.to_string()))
+        .collect()
 }

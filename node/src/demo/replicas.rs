@@ -4,9 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, bail, ensure};
 use seriatim_proto::ids::GroupId;
-use seriatim_storage::{
-    Log, LogKey, LogOptions, Storage, StorageOptions, disk::PosixDisk,
-};
+use seriatim_storage::{Log, LogKey, LogOptions, Storage, StorageOptions, disk::PosixDisk};
 
 const CHUNK: usize = 4 << 20;
 
@@ -20,7 +18,10 @@ pub(super) async fn compare(dirs: &[PathBuf]) -> anyhow::Result<u64> {
     let mut groups: BTreeMap<GroupId, Vec<Log>> = BTreeMap::new();
     for storage in &opened {
         let keys: Vec<LogKey> = storage.logs();
-        for key in keys.into_iter().filter(|key| key.group != GroupId::METADATA) {
+        for key in keys
+            .into_iter()
+            .filter(|key| key.group != GroupId::METADATA)
+        {
             let log = storage.open_log(key, LogOptions::default()).await?;
             groups.entry(key.group).or_default().push(log);
         }
@@ -28,7 +29,11 @@ pub(super) async fn compare(dirs: &[PathBuf]) -> anyhow::Result<u64> {
     ensure!(!groups.is_empty(), "there are no partitions");
     let mut frames = 0;
     for (group, logs) in &groups {
-        ensure!(logs.len() == dirs.len(), "group {group} has {} replicas", logs.len());
+        ensure!(
+            logs.len() == dirs.len(),
+            "group {group} has {} replicas",
+            logs.len()
+        );
         frames += compare_group(*group, logs).await?;
     }
     for storage in &opened {
@@ -61,18 +66,26 @@ async fn compare_group(group: GroupId, logs: &[Log]) -> anyhow::Result<u64> {
         for other in others {
             // Another replica may answer in other portions.
             let mut theirs = Vec::new();
-            while let from = theirs.last().map_or(at, |f: &seriatim_storage::Frame| f.log_id().index + 1)
+            while let from = theirs
+                .last()
+                .map_or(at, |f: &seriatim_storage::Frame| f.log_id().index + 1)
                 && from < next
             {
                 let some = other.read(from..next, CHUNK).await?;
-                ensure!(!some.is_empty(), "group {group}: entry {from} cannot be read");
+                ensure!(
+                    !some.is_empty(),
+                    "group {group}: entry {from} cannot be read"
+                );
                 theirs.extend(some);
             }
             let same = |(a, b): (&seriatim_storage::Frame, &seriatim_storage::Frame)| {
                 a.slices().concat() == b.slices().concat()
             };
             let equal = frames.len() == theirs.len() && frames.iter().zip(&theirs).all(same);
-            ensure!(equal, "group {group}: replicas differ between entries {at} and {next}");
+            ensure!(
+                equal,
+                "group {group}: replicas differ between entries {at} and {next}"
+            );
         }
         compared += next - at;
         at = next;

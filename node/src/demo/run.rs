@@ -64,11 +64,18 @@ impl Run {
         let style = ProgressStyle::with_template("{msg:10} {bar:40} {pos}/{len} {per_sec}")?;
         let bar = |name: &'static str| {
             let length = u64::try_from(self.events.len()).unwrap_or_default();
-            bars.add(ProgressBar::new(length).with_style(style.clone()).with_message(name))
+            bars.add(
+                ProgressBar::new(length)
+                    .with_style(style.clone())
+                    .with_message(name),
+            )
         };
         let (produced_bar, consumed_bar) = (bar("produced"), bar("consumed"));
         let (goal_sender, goal) = watch::channel(None);
-        let consuming = task::spawn("demo-consume", consume(self.client.clone(), goal, consumed_bar));
+        let consuming = task::spawn(
+            "demo-consume",
+            consume(self.client.clone(), goal, consumed_bar),
+        );
         let began = clock::now();
         let (acknowledged, failed, killed) = self.produce(admin, nodes, &produced_bar).await?;
         let produce_time = began.elapsed();
@@ -105,9 +112,8 @@ impl Run {
         let mut killed = None;
         let mut restarted = false;
         for (line, event) in self.events.iter().enumerate() {
-            let due = Duration::from_secs_f64(
-                f64::from(u32::try_from(line)?) / f64::from(self.rate),
-            );
+            let due =
+                Duration::from_secs_f64(f64::from(u32::try_from(line)?) / f64::from(self.rate));
             clock::sleep_until(began + due).await;
             if line == half {
                 killed = Some(kill_leader(admin, nodes).await?);
@@ -146,7 +152,10 @@ struct Killed {
 /// Kills the leader of partition 0.
 async fn kill_leader(admin: &Admin, nodes: &mut Nodes) -> anyhow::Result<Killed> {
     let described = admin.describe(TOPIC).await?;
-    let first = described.partitions.first().context("the topic has no partitions")?;
+    let first = described
+        .partitions
+        .first()
+        .context("the topic has no partitions")?;
     let node = first.leader.context("partition 0 has no leader")?;
     let at = clock::now();
     nodes.kill(node).await?;
@@ -155,7 +164,10 @@ async fn kill_leader(admin: &Admin, nodes: &mut Nodes) -> anyhow::Result<Killed>
 
 type Sent = (usize, Instant, seriatim_client::Delivery);
 
-async fn collect(mut sent: mpsc::Receiver<Sent>, bar: ProgressBar) -> (Vec<Acknowledged>, Vec<String>) {
+async fn collect(
+    mut sent: mpsc::Receiver<Sent>,
+    bar: ProgressBar,
+) -> (Vec<Acknowledged>, Vec<String>) {
     let mut acknowledged = Vec::new();
     let mut failed = Vec::new();
     // All at once, so that a partition without a leader hides no other's
@@ -227,5 +239,8 @@ async fn consume(
 
 /// Lines by place, for the verdict.
 pub(super) fn by_place(acknowledged: &[Acknowledged]) -> HashMap<(i32, i64), usize> {
-    acknowledged.iter().map(|ack| ((ack.partition, ack.offset), ack.line)).collect()
+    acknowledged
+        .iter()
+        .map(|ack| ((ack.partition, ack.offset), ack.line))
+        .collect()
 }

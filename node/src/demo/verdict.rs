@@ -33,10 +33,16 @@ impl Verdict {
         verdict.check(
             "every event acknowledged",
             lost.map_or(Ok(format!("{}", outcome.acknowledged.len())), |first| {
-                Err(format!("{} failed, the first: {first}", outcome.failed.len()))
+                Err(format!(
+                    "{} failed, the first: {first}",
+                    outcome.failed.len()
+                ))
             }),
         );
-        verdict.check("acknowledged events read exactly once", exactly_once(run, outcome));
+        verdict.check(
+            "acknowledged events read exactly once",
+            exactly_once(run, outcome),
+        );
         verdict.check("order kept for every key", key_order(run, outcome));
         verdict.check(
             "replicas byte-identical",
@@ -64,7 +70,10 @@ impl Verdict {
         let count = u32::try_from(outcome.acknowledged.len()).unwrap_or(u32::MAX);
         let rate = f64::from(count) / outcome.produce_time.as_secs_f64();
         let mut row = |name: &str, value: String| self.rows.push((name.to_owned(), value));
-        row("cluster formed and topic led after", format!("{} ms", ready.as_millis()));
+        row(
+            "cluster formed and topic led after",
+            format!("{} ms", ready.as_millis()),
+        );
         row("events", run.events.len().to_string());
         row("bytes", bytes.to_string());
         row("events/s (paced)", format!("{rate:.0}"));
@@ -110,7 +119,10 @@ fn exactly_once(run: &Run, outcome: &Outcome) -> Result<String, String> {
     for record in &outcome.consumed {
         let place = (record.partition, record.offset);
         if !seen.insert(place) {
-            return Err(format!("partition {} offset {} was read twice", place.0, place.1));
+            return Err(format!(
+                "partition {} offset {} was read twice",
+                place.0, place.1
+            ));
         }
         let line = places.get(&place);
         let sent = line.and_then(|line| run.events.get(*line));
@@ -118,7 +130,10 @@ fn exactly_once(run: &Run, outcome: &Outcome) -> Result<String, String> {
             Some(event) if event.value == record.value => {}
             Some(_) => return Err(format!("partition {} offset {} differs", place.0, place.1)),
             None => {
-                return Err(format!("partition {} offset {} was never acknowledged", place.0, place.1));
+                return Err(format!(
+                    "partition {} offset {} was never acknowledged",
+                    place.0, place.1
+                ));
             }
         }
     }
@@ -140,7 +155,9 @@ fn key_order(run: &Run, outcome: &Outcome) -> Result<String, String> {
         if let Some((other, before)) = last.insert(key, (partition, line))
             && (other != partition || before >= line)
         {
-            return Err(format!("key {key:?} is out of order at partition {partition} offset {offset}"));
+            return Err(format!(
+                "key {key:?} is out of order at partition {partition} offset {offset}"
+            ));
         }
     }
     Ok(format!("{} keys", last.len()))
