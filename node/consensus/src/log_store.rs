@@ -11,7 +11,7 @@ use openraft::{
     EntryPayload, OptionalSend, RaftLogReader,
     storage::{IOFlushed, LogState, RaftLogStorage},
 };
-use seriatim_storage::{FrameHead, FrameKind, Log, Storage};
+use seriatim_storage::{FrameHead, FrameKind, Log, LogId, Storage};
 
 use bytes::Bytes;
 
@@ -130,13 +130,22 @@ impl RaftLogReader<Types> for LogStore {
         &mut self,
         range: RangeInclusive<RaftLogId>,
     ) -> io::Result<Vec<RaftLogId>> {
+        // The trait's documentation asks for the first id of each leader; openraft's `LogIdList`,
+        // which keeps the answer as it is, holds the last of each. With the first ones it takes
+        // the entries of a term for those of the next.
         let (first, last) = range.into_inner();
-        let mut ids = vec![first];
-        let inside = |id: &RaftLogId| id.index > first.index && id.index < last.index;
-        ids.extend(self.log.epochs().into_iter().map(to_raft).filter(inside));
-        if last != first {
-            ids.push(last);
-        }
+        let epochs = self.log.epochs();
+        let ends = epochs.iter().zip(epochs.iter().skip(1));
+        let mut ids: Vec<RaftLogId> = ends
+            .map(|(epoch, next)| {
+                to_raft(LogId {
+                    term: epoch.term,
+                    index: next.index.saturating_sub(1),
+                })
+            })
+            .filter(|id| id.index >= first.index && id.index < last.index)
+            .collect();
+        ids.push(last);
         Ok(ids)
     }
 }
