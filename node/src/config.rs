@@ -68,7 +68,7 @@ pub(crate) struct Settings {
     /// Addresses told to other nodes and clients, where they differ from the listening ones.
     #[arg(skip)]
     advertise: Listen,
-    /// Log filter, such as info or warn,seriatim_cluster=debug.
+    /// Log filter, such as `info` or `warn,seriatim_cluster=debug`.
     #[arg(long, env = "SERIATIM_LOG_LEVEL")]
     log_level: Option<String>,
     /// Form of log lines.
@@ -220,6 +220,32 @@ fn check(settings: Settings) -> anyhow::Result<Config> {
     let seeds = settings
         .seeds
         .unwrap_or_else(|| vec![advertise.replication.clone()]);
+    check_addresses(&listen, &advertise, &seeds)?;
+    let append_bytes = settings.append_bytes.unwrap_or(256 << 20);
+    if append_bytes < 1 << 20 {
+        bail!("append_bytes: {append_bytes} is too small; 1048576 is the least");
+    }
+    Ok(Config {
+        node_id,
+        data_dir,
+        rack: settings.rack.unwrap_or_default(),
+        seeds,
+        listen,
+        advertise,
+        log_level: settings
+            .log_level
+            .unwrap_or_else(|| "info,openraft=warn".to_owned()),
+        log_format: settings.log_format.unwrap_or_default(),
+        append_bytes,
+        cache_bytes: settings.cache_bytes.unwrap_or(64 << 20),
+    })
+}
+
+fn check_addresses(
+    listen: &Addresses,
+    advertise: &Addresses,
+    seeds: &[String],
+) -> anyhow::Result<()> {
     let addresses = [
         ("listen.grpc", &listen.grpc),
         ("listen.replication", &listen.replication),
@@ -239,24 +265,7 @@ fn check(settings: Settings) -> anyhow::Result<Config> {
             bail!("{name}: '{address}' is not \"host:port\"");
         }
     }
-    let append_bytes = settings.append_bytes.unwrap_or(256 << 20);
-    if append_bytes < 1 << 20 {
-        bail!("append_bytes: {append_bytes} is too small; 1048576 is the least");
-    }
-    Ok(Config {
-        node_id,
-        data_dir,
-        rack: settings.rack.unwrap_or_default(),
-        seeds,
-        listen,
-        advertise,
-        log_level: settings
-            .log_level
-            .unwrap_or_else(|| "info,openraft=warn".to_owned()),
-        log_format: settings.log_format.unwrap_or_default(),
-        append_bytes,
-        cache_bytes: settings.cache_bytes.unwrap_or(64 << 20),
-    })
+    Ok(())
 }
 
 #[cfg(test)]

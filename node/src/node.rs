@@ -51,16 +51,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         ..ConsensusOptions::default()
     };
     let consensus = Consensus::new(options, storage.clone(), lane.clone());
-    let cluster_options = ClusterOptions {
-        node_id: NodeId(config.node_id),
-        rack: config.rack.clone(),
-        seeds: config.seeds.clone(),
-        grpc_addr: config.advertise.grpc.clone(),
-        replication_addr: config.advertise.replication.clone(),
-        http_addr: config.advertise.http.clone(),
-    };
     let cluster = Cluster::start(
-        cluster_options,
+        cluster_options(&config),
         storage.clone(),
         consensus.clone(),
         lane,
@@ -94,6 +86,17 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     storage.shutdown().await;
     tracing::info!("stopped");
     outcome
+}
+
+fn cluster_options(config: &Config) -> ClusterOptions {
+    ClusterOptions {
+        node_id: NodeId(config.node_id),
+        rack: config.rack.clone(),
+        seeds: config.seeds.clone(),
+        grpc_addr: config.advertise.grpc.clone(),
+        replication_addr: config.advertise.replication.clone(),
+        http_addr: config.advertise.http.clone(),
+    }
 }
 
 async fn open_storage(config: &Config) -> anyhow::Result<Storage> {

@@ -158,7 +158,7 @@ pub(crate) fn to_frame(entry: RaftEntry, next_offset: Offset) -> Option<Frame> {
 }
 
 /// A frame as an entry.
-pub(crate) fn to_entry(frame: Frame) -> Result<RaftEntry> {
+pub(crate) fn to_entry(frame: &Frame) -> Result<RaftEntry> {
     let payload: Payload = match frame.kind() {
         FrameKind::Batch => EntryPayload::Normal(Data::Framed(frame.clone())),
         FrameKind::Blank => EntryPayload::Blank,
@@ -201,7 +201,7 @@ pub(crate) fn decode_append(mut bytes: Bytes) -> Result<AppendEntriesRequest<Typ
     while !bytes.is_empty() {
         let (frame, rest) = Frame::parse(bytes).map_err(|_bad| Malformed("frame"))?;
         bytes = rest;
-        entries.push(to_entry(frame)?);
+        entries.push(to_entry(&frame)?);
     }
     Ok(AppendEntriesRequest {
         vote,

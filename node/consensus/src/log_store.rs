@@ -56,7 +56,7 @@ impl LogStore {
             return Ok(Vec::new());
         }
         let frames = self.log.read(start..end, bytes).await.map_err(io_error)?;
-        let entries = frames.into_iter().map(codec::to_entry);
+        let entries = frames.iter().map(codec::to_entry);
         entries.collect::<Result<_, _>>().map_err(io_error)
     }
 }

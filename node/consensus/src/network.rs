@@ -229,7 +229,8 @@ impl RaftNetworkV2<Types> for Client {
             asked = asked => asked.map_err(|error| StreamingError::Unreachable(unreachable(&error)))?,
             closed = cancel => return Err(StreamingError::Closed(closed)),
         };
-        let vote = codec::get_vote(&mut body.clone())
+        let mut body = body;
+        let vote = codec::get_vote(&mut body)
             .map_err(|error| StreamingError::Unreachable(unreachable(&error)))?;
         Ok(SnapshotResponse::new(vote))
     }

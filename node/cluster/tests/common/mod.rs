@@ -37,20 +37,17 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) async fn start(dir: &Path, options: ClusterOptions) -> Result<Self, ClusterError> {
         let tasks = TaskGroup::new();
-        let storage = Storage::open(
-            Arc::new(PosixDisk::default()),
-            dir,
-            StorageOptions::default(),
-        )
-        .await
-        .expect("open the storage");
-        let id = storage.identity().clone();
+        let storage = Storage::open(Arc::new(PosixDisk), dir, StorageOptions::default())
+            .expect("open the storage");
+        let of_lane = storage.clone();
         let lane = Lane::start(
             Net::tokio(),
             &options.replication_addr,
             options.node_id,
             move || {
-                id.read()
+                of_lane
+                    .identity()
+                    .read()
                     .ok()
                     .flatten()
                     .and_then(|identity| identity.cluster_id)
@@ -86,7 +83,7 @@ impl Node {
     pub(crate) async fn stop(self) {
         self.cluster.shutdown().await;
         self.consensus.shutdown().await;
-        self.tasks.shutdown(PATIENCE).await;
+        assert!(self.tasks.shutdown(PATIENCE).await, "tasks ended in time");
         self.storage.shutdown().await;
     }
 }

@@ -99,6 +99,9 @@ pub(crate) trait Handler: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Bytes, String>>;
 }
 
+/// The queue of each connection, by address and class.
+type Links = HashMap<(String, Class), mpsc::Sender<Outgoing>>;
+
 type ClusterId = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// This node's end of the lane. Cloning is cheap.
@@ -112,7 +115,7 @@ pub(crate) struct Inner {
     cluster_id: ClusterId,
     tasks: TaskGroup,
     peers: RwLock<HashMap<NodeId, String>>,
-    links: Mutex<HashMap<(String, Class), mpsc::Sender<Outgoing>>>,
+    links: Mutex<Links>,
     services: RwLock<HashMap<u16, Arc<dyn LaneService>>>,
     handler: RwLock<Option<Arc<dyn Handler>>>,
 }
