@@ -1,0 +1,88 @@
+//! Whole clusters in simulation, and proof that the simulation finds bugs.
+
+use std::time::Duration;
+
+use seriatim_jepsen::sim::{
+    nemesis::Fault,
+    run::{Options, Verdict, run},
+};
+
+/// Virtual time in which faults begin: short, so that twenty seeds fit in a test run.
+const SECONDS: u64 = 8;
+
+fn options() -> Options {
+    Options {
+        faults_for: Duration::from_secs(SECONDS),
+        ..Options::default()
+    }
+}
+
+/// Runs a seed and fails with what was violated and the command that replays it.
+fn hold(seed: u64) -> Verdict {
+    let verdict = run(seed, &options()).expect("build the executors");
+    let findings: Vec<String> = verdict.findings.iter().map(ToString::to_string).collect();
+    assert!(
+        verdict.holds(),
+        "seed {seed}; replay: cargo run -p seriatim-jepsen -- run --sim --seconds {SECONDS} --seeds {seed}..{}\n{}\n{:#?}",
+        seed + 1,
+        findings.join("\n"),
+        verdict.history.faults
+    );
+    assert!(
+        verdict.history.acknowledged() > 50,
+        "seed {seed} did next to nothing"
+    );
+    verdict
+}
+
+#[test]
+fn sim_seeds_0_to_9_keep_every_promise() {
+    for seed in 0..10 {
+        let _held = hold(seed);
+    }
+}
+
+#[test]
+fn sim_seeds_10_to_19_keep_every_promise() {
+    for seed in 10..20 {
+        let _held = hold(seed);
+    }
+}
+
+/// The names of the checkers that some seed up to `most` violates.
+fn caught(options: &Options, most: u64) -> Vec<&'static str> {
+    for seed in 0..most {
+        let verdict = run(seed, options).expect("build the executors");
+        let broken = verdict.findings.iter().filter(|f| !f.holds());
+        let broken: Vec<_> = broken.map(|f| f.checker).collect();
+        if !broken.is_empty() {
+            return broken;
+        }
+    }
+    Vec::new()
+}
+
+#[test]
+fn sim_catches_disks_that_lie_about_syncs() {
+    let options = Options {
+        lying_disks: true,
+        only: Some(Fault::PowerLossAll),
+        ..options()
+    };
+    let broken = caught(&options, 3);
+    assert!(!broken.is_empty(), "no seed noticed that syncs do nothing");
+}
+
+#[test]
+fn sim_catches_producer_sessions_that_are_ignored() {
+    let options = Options {
+        forgets_producers: true,
+        only: Some(Fault::KillAll),
+        ..options()
+    };
+    let broken = caught(&options, 5);
+    assert!(
+        broken.contains(&"acknowledged, exactly once"),
+        "no seed noticed that retries are stored twice: {broken:?}"
+    );
+}
