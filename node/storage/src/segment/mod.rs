@@ -21,7 +21,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use seriatim_proto::ids::{GroupId, Offset, ReplicaId};
+use seriatim_proto::ids::Offset;
 
 use crate::{
     LogId, LogKey, Result, StorageError,
@@ -277,24 +277,6 @@ pub(crate) fn parse_name(name: &str) -> Option<(Offset, u64)> {
     let offset = Offset(offset.parse().ok()?);
     let index = index.parse().ok()?;
     (name_of(offset, index) == name).then_some((offset, index))
-}
-
-/// What the header of a segment file says it is, for a file found by its name alone.
-pub(crate) fn key_in(path: &Path, file: &dyn DiskFile) -> Result<LogKey> {
-    let bytes = file.read_at(0, 48).at("read", path)?;
-    let mut reader = Reader(file::parse_header(
-        path,
-        &bytes,
-        FileKind::Segment,
-        EXTRA_BYTES,
-    )?);
-    match (reader.u64(), reader.u64()) {
-        (Some(group), Some(replica)) => Ok(LogKey {
-            group: GroupId(group),
-            replica: ReplicaId(replica),
-        }),
-        _ => Err(StorageError::damaged(path, 0, "the header is too short")),
-    }
 }
 
 /// The Mark frame that begins a round: entries below `synced_end` were durable before it.
