@@ -47,6 +47,9 @@ pub(super) struct Unacked {
     created: Instant,
     /// The request that carries it now.
     pub(super) request: Option<u64>,
+    /// When it was last sent, a batch before it was still unacknowledged: a gap that the leader saw
+    /// may have been that batch's, even if its answer came first.
+    behind: bool,
     /// An earlier attempt may have stored it.
     maybe_applied: bool,
     last: Option<ClientError>,
@@ -150,8 +153,10 @@ impl Lane {
         if in_flight >= rules.max_in_flight {
             return Step::Idle;
         }
-        if let Some(again) = self.unacked.iter().find(|b| b.request.is_none()) {
-            return Step::Send(again.id);
+        let again = self.unacked.iter().position(|b| b.request.is_none());
+        if let Some((at, batch)) = again.and_then(|at| Some((at, self.unacked.get_mut(at)?))) {
+            batch.behind = at > 0;
+            return Step::Send(batch.id);
         }
         let window = u64::try_from(rules.max_in_flight).unwrap_or(u64::MAX);
         if self
@@ -226,6 +231,7 @@ impl Lane {
             reserved: open.reserved,
             created: open.created,
             request: None,
+            behind: !self.unacked.is_empty(),
             maybe_applied: false,
             last: None,
         });
@@ -265,8 +271,8 @@ impl Lane {
             error.code(),
             Some(ErrorCode::OutOfOrderSequence | ErrorCode::UnknownProducer)
         );
-        if sequence_gap && idempotent && at > 0 {
-            // It overtook a batch before it, which is still to come.
+        if sequence_gap && idempotent && (at > 0 || batch.behind) {
+            // It overtook a batch before it, which is still to come or came meanwhile.
             batch.last = Some(error);
         } else if sequence_gap && idempotent && !batch.maybe_applied {
             // The session is not known any more; a new one can carry what was never stored.

@@ -114,6 +114,25 @@ fn a_failed_batch_and_those_behind_it_are_resent_in_order_with_their_sequences()
 }
 
 #[test]
+fn a_gap_whose_answer_came_late_does_not_end_the_session() {
+    let mut bench = Bench::new(true);
+    let _deliveries: Vec<_> = (0..3).map(|_| bench.push()).collect();
+    let sent = bench.send();
+    bench.fail(sent[0].0, ErrorCode::Overloaded, false);
+    bench.now += Duration::from_secs(1);
+    assert_eq!(bench.send(), sent[..1]);
+    bench.lane.stored(sent[0].0, Offset(0));
+    // Only now the answers to the first attempts arrive, when the first batch was missing.
+    bench.fail(sent[1].0, ErrorCode::OutOfOrderSequence, false);
+    bench.fail(sent[2].0, ErrorCode::OutOfOrderSequence, false);
+    assert_eq!(bench.send(), sent[1..]);
+    // Sent with nothing before it, a gap means that the session is not known.
+    bench.fail(sent[1].0, ErrorCode::OutOfOrderSequence, false);
+    bench.fail(sent[2].0, ErrorCode::OutOfOrderSequence, false);
+    assert!(bench.lane.wants_session());
+}
+
+#[test]
 fn the_open_batch_waits_while_something_is_in_flight() {
     let mut bench = Bench::new(true);
     let parts = Parts {
