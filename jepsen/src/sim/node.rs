@@ -123,7 +123,7 @@ async fn serve(spec: &NodeSpec, broker: &Broker, mut calls: mpsc::Receiver<Envel
 
 async fn answer(broker: &Broker, call: Call) -> Answer {
     match call {
-        Call::Produce(request) => Answer::Produced(broker.produce(request).await),
+        Call::Produce(request) => Answer::Produced(broker.produce(request, None).await),
         Call::Fetch(request) => Answer::Fetched(broker.fetch(request).await),
         Call::InitProducer => match broker.init_producer().await {
             Ok(session) => Answer::Producer(session),

@@ -15,4 +15,5 @@ mod session;
 mod status;
 
 pub use broker::{Broker, BrokerLimits};
+pub use produce::Reservation;
 pub use session::FetchSession;

@@ -14,24 +14,53 @@ use seriatim_runtime::{
     task,
 };
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::{Broker, broker, errors};
 
+/// Room in the node's budget of bytes that are being appended; given back when dropped.
+#[derive(Debug)]
+pub struct Reservation(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+
 impl Broker {
+    /// Takes room for a produce request of `bytes` out of the node's budget; waits for it until
+    /// `deadline`. To be called before the request is read, so that what has no room is not in
+    /// memory either.
+    pub async fn reserve(&self, bytes: usize, deadline: Instant) -> Result<Reservation, v1::Error> {
+        let room = self.budget.take(bytes, deadline).await;
+        room.map(Reservation).ok_or_else(|| {
+            v1::Error::new(
+                ErrorCode::Overloaded,
+                "this node appends as much as it can hold in memory; send less or later",
+            )
+        })
+    }
+
     /// Appends the request's batches, each to its partition; one answer per batch, in their order.
-    pub async fn produce(&self, request: v1::ProduceRequest) -> v1::ProduceResponse {
+    /// The room is given back when all are answered; without one it is taken here.
+    pub async fn produce(
+        &self,
+        request: v1::ProduceRequest,
+        room: Option<Reservation>,
+    ) -> v1::ProduceResponse {
         let started = clock::now();
         let deadline = broker::deadline(request.timeout_ms, limits::DEFAULT_PRODUCE_TIMEOUT_MS);
         let correlation_id = request.correlation_id;
-        let results = match check(&request) {
+        let admitted = async {
+            let bytes = check(&request)?;
+            metrics::counter!("seriatim_append_bytes_total").increment(bytes as u64);
+            match room {
+                Some(room) => Ok(room),
+                None => self.reserve(bytes, deadline).await,
+            }
+        };
+        let results = match admitted.await {
             Err(refused) => request
                 .batches
                 .into_iter()
                 .map(|b| answer(b, Err(refused.clone())))
                 .collect(),
-            Ok(bytes) => {
-                metrics::counter!("seriatim_append_bytes_total").increment(bytes as u64);
-                self.admitted(request, bytes, deadline).await
-            }
+            Ok(room) => self.admitted(request, room, deadline).await,
         };
         metrics::histogram!("seriatim_append_seconds").record(started.elapsed().as_secs_f64());
         v1::ProduceResponse {
@@ -43,17 +72,9 @@ impl Broker {
     async fn admitted(
         &self,
         request: v1::ProduceRequest,
-        bytes: usize,
+        room: Reservation,
         deadline: Instant,
     ) -> Vec<v1::PartitionProduceResult> {
-        let Some(permit) = self.budget.take(bytes, deadline).await else {
-            let busy = v1::Error::new(
-                ErrorCode::Overloaded,
-                "this node appends as much as it can hold in memory; send less or later",
-            );
-            let refuse = |batch| answer(batch, Err(busy.clone()));
-            return request.batches.into_iter().map(refuse).collect();
-        };
         #[expect(clippy::cast_precision_loss, reason = "a gauge")]
         metrics::gauge!("seriatim_append_bytes_in_flight").set(self.budget.used() as f64);
         // Nobody waits for these, so their place is not known when they are answered.
@@ -76,7 +97,7 @@ impl Broker {
                 .into_iter()
                 .map(|batch| this.append(batch, deadline));
             let results = future::join_all(appends).await;
-            drop(permit);
+            drop(room);
             results
         };
         if let Some(admitted) = unanswered {

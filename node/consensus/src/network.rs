@@ -18,7 +18,7 @@ use seriatim_proto::ids::{GroupId, NodeId};
 
 use crate::{
     Lane, LaneError, Snapshot, codec,
-    lane::{Class, PendingAnswer},
+    lane::{Class, PendingAnswer, Room},
     raft::{Peer, RaftLogId, Types, unreachable},
     receive::{self, kind},
 };
@@ -84,16 +84,25 @@ impl Client {
         head
     }
 
-    fn send_append(&self, request: AppendEntriesRequest<Types>) -> Result<PendingAnswer, RpcError> {
+    /// Sends a request once there is room for it among those under way to this node.
+    async fn send_append(
+        &self,
+        request: AppendEntriesRequest<Types>,
+    ) -> Result<(PendingAnswer, Room), RpcError> {
         let parts = codec::encode_append(&mut self.address(), request).map_err(failed)?;
+        let room = if self.class == Class::Control {
+            Room::default()
+        } else {
+            let bytes = parts.iter().map(bytes::Bytes::len).sum();
+            self.lane.room(self.node, bytes).await
+        };
         let class = if self.class == Class::Snapshot {
             Class::Append
         } else {
             self.class
         };
-        self.lane
-            .send(self.node, class, kind::APPEND, parts)
-            .map_err(failed)
+        let sent = self.lane.send(self.node, class, kind::APPEND, parts);
+        sent.map(|pending| (pending, room)).map_err(failed)
     }
 
     async fn ask(
@@ -121,12 +130,13 @@ fn range_of(request: &AppendEntriesRequest<Types>) -> (Option<RaftLogId>, Option
 
 /// The outcome of one request, and whether the stream may go on after it.
 async fn outcome(
-    sent: Result<PendingAnswer, RpcError>,
+    sent: Result<(PendingAnswer, Room), RpcError>,
     (prev, last): (Option<RaftLogId>, Option<RaftLogId>),
     limit: Duration,
 ) -> (Appended, bool) {
     let answered = async {
-        let (_node, body) = sent?.answer(limit).await.map_err(failed)?;
+        let (pending, _room) = sent?;
+        let (_node, body) = pending.answer(limit).await.map_err(failed)?;
         codec::decode_append_response(body).map_err(failed)
     };
     match answered.await {
@@ -153,7 +163,7 @@ impl RaftNetworkV2<Types> for Client {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RpcError> {
-        let sent = self.send_append(request)?;
+        let (sent, _room) = self.send_append(request).await?;
         let limit = option.hard_ttl().max(Duration::from_millis(500));
         let (_node, body) = sent.answer(limit).await.map_err(failed)?;
         codec::decode_append_response(body).map_err(failed)
@@ -173,12 +183,13 @@ impl RaftNetworkV2<Types> for Client {
             APPEND_TIMEOUT
         };
         let this: &'s Self = self;
-        // `map` runs in the order of the requests, so they are enqueued in that order.
+        // `then` takes one request at a time, so they are enqueued in their order.
         let answers = input
-            .map(move |request| {
+            .then(move |request| async move {
                 let range = range_of(&request);
-                outcome(this.send_append(request), range, limit)
+                (this.send_append(request).await, range)
             })
+            .map(move |(sent, range)| outcome(sent, range, limit))
             .buffered(WINDOW)
             .scan(true, |going, (result, good)| {
                 let item = going.then_some(result);

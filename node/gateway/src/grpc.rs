@@ -11,10 +11,12 @@ use seriatim_runtime::task::TaskGroup;
 use tokio::net::TcpListener;
 use tonic::transport::{Server, server::TcpIncoming};
 
-use crate::{admin::AdminService, log::LogService, metadata::MetadataService};
+use crate::{admin::AdminService, log::LogService, metadata::MetadataService, receive::Budgeted};
 
-const STREAM_WINDOW: u32 = 8 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
+/// What a client may send unasked, per stream and per connection: the node holds it in memory
+/// besides the budget of appends.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
 const FRAME: u32 = 1 << 20;
 
 /// Streams that one connection may have open.
@@ -31,6 +33,10 @@ pub async fn serve(
     let log = LogServer::new(LogService(broker.clone()))
         .max_decoding_message_size(most)
         .max_encoding_message_size(most);
+    let log = Budgeted {
+        service: log,
+        broker: broker.clone(),
+    };
     let metadata = MetadataServer::new(MetadataService(broker.clone()));
     let admin = AdminServer::new(AdminService(broker));
     let (health, health_service) = tonic_health::server::health_reporter();

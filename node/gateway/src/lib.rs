@@ -7,5 +7,6 @@ pub mod grpc;
 pub mod http;
 mod log;
 mod metadata;
+mod receive;
 mod status;
 mod streams;

@@ -7,7 +7,7 @@ use seriatim_broker::Broker;
 use seriatim_proto::v1;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{status, streams};
+use crate::{receive::Reservations, status, streams};
 
 /// Appending and reading.
 #[derive(Debug, Clone)]
@@ -21,7 +21,9 @@ impl v1::log_server::Log for LogService {
         &self,
         request: Request<v1::ProduceRequest>,
     ) -> Result<Response<v1::ProduceResponse>, Status> {
-        Ok(Response::new(self.0.produce(request.into_inner()).await))
+        let room = request.extensions().get().and_then(Reservations::next);
+        let answer = self.0.produce(request.into_inner(), room).await;
+        Ok(Response::new(answer))
     }
 
     type ProduceStreamStream = Answers<v1::ProduceResponse>;
@@ -30,7 +32,8 @@ impl v1::log_server::Log for LogService {
         &self,
         request: Request<Streaming<v1::ProduceRequest>>,
     ) -> Result<Response<Self::ProduceStreamStream>, Status> {
-        let answers = streams::produce(self.0.clone(), request.into_inner());
+        let rooms = request.extensions().get().cloned().unwrap_or_default();
+        let answers = streams::produce(self.0.clone(), request.into_inner(), rooms);
         Ok(Response::new(Box::pin(answers)))
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use crate::status;
+use crate::{receive::Reservations, status};
 
 /// Produce requests of one stream under way; more wait in the connection.
 const IN_FLIGHT: usize = 64;
@@ -20,6 +20,7 @@ const ANSWERS: usize = 16;
 pub(crate) fn produce(
     broker: Broker,
     mut requests: Streaming<v1::ProduceRequest>,
+    rooms: Reservations,
 ) -> impl Stream<Item = Result<v1::ProduceResponse, Status>> + Send {
     let (sender, answers) = mpsc::channel(ANSWERS);
     let serving = task::spawn("produce-stream", async move {
@@ -36,7 +37,9 @@ pub(crate) fn produce(
                 }
                 request = requests.message(), if open && under_way.len() < IN_FLIGHT => {
                     match request {
-                        Ok(Some(request)) => under_way.push(broker.produce(request)),
+                        Ok(Some(request)) => {
+                            under_way.push(broker.produce(request, rooms.next()));
+                        },
                         Ok(None) => open = false,
                         Err(error) => {
                             tracing::debug!(%error, "a produce stream broke");

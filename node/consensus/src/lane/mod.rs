@@ -19,12 +19,16 @@ use seriatim_runtime::{
     net::{BoxFuture, Net},
     task::TaskGroup,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use connection::Outgoing;
 
 /// Requests that wait for one connection at most.
 const QUEUE: usize = 1024;
+
+/// Most bytes of entries under way to one node, over all groups (one request may exceed it): what a
+/// follower that catches up costs in memory, here and there.
+const APPEND_BYTES: usize = 32 << 20;
 
 /// Kinds below this are the crate's own.
 const FIRST_SERVICE_KIND: u16 = 100;
@@ -116,6 +120,8 @@ pub(crate) struct Inner {
     tasks: TaskGroup,
     peers: RwLock<HashMap<NodeId, String>>,
     links: Mutex<Links>,
+    /// Room for entries under way, by node.
+    rooms: Mutex<HashMap<NodeId, Arc<Semaphore>>>,
     services: RwLock<HashMap<u16, Arc<dyn LaneService>>>,
     handler: RwLock<Option<Arc<dyn Handler>>>,
 }
@@ -147,6 +153,7 @@ impl Lane {
             tasks: tasks.clone(),
             peers: RwLock::default(),
             links: Mutex::default(),
+            rooms: Mutex::default(),
             services: RwLock::default(),
             handler: RwLock::default(),
         });
@@ -205,6 +212,20 @@ impl Lane {
         pending.answer(timeout).await
     }
 
+    /// Waits for room for `bytes` of entries among those under way to a node.
+    pub(crate) async fn room(&self, to: NodeId, bytes: usize) -> Room {
+        let room = Arc::clone(
+            self.0
+                .rooms
+                .lock()
+                .entry(to)
+                .or_insert_with(|| Arc::new(Semaphore::new(APPEND_BYTES))),
+        );
+        let wanted = u32::try_from(bytes.min(APPEND_BYTES)).unwrap_or(u32::MAX);
+        // It is never closed.
+        Room(room.acquire_many_owned(wanted).await.ok())
+    }
+
     /// Enqueues a request; requests of one class to one node are sent in the order of these calls.
     pub(crate) fn send(
         &self,
@@ -244,6 +265,12 @@ impl Lane {
         }
     }
 }
+
+/// Room for a request under way, given back when dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Room(
+    #[expect(dead_code, reason = "held, not read")] Option<OwnedSemaphorePermit>,
+);
 
 /// A request under way.
 #[derive(Debug)]
