@@ -12,6 +12,7 @@
 //! - What comes out: `tally`, `latency`, `usage`, `report`, `compare`; `baseline` is the machine.
 
 pub mod args;
+pub mod values;
 
 mod acks;
 mod baseline;
@@ -31,7 +32,6 @@ mod schedule;
 mod tail;
 mod tally;
 mod usage;
-mod values;
 mod window;
 
 pub use run::run;

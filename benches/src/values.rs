@@ -16,7 +16,7 @@ const AIRPORTS: [&str; 12] = [
 
 /// Values of one size, handed out in turn without copying.
 #[derive(Debug, Clone)]
-pub(crate) struct Values {
+pub struct Values {
     /// Invariant: at least one.
     values: Vec<Bytes>,
     next: usize,
@@ -24,7 +24,7 @@ pub(crate) struct Values {
 
 impl Values {
     /// One value of random bytes, which nothing can compress; one is enough where nothing tries.
-    pub(crate) fn random(size: usize) -> Self {
+    pub fn random(size: usize) -> Self {
         let mut bytes = vec![0; size];
         SmallRng::seed_from_u64(1).fill_bytes(&mut bytes);
         Self {
@@ -34,7 +34,7 @@ impl Values {
     }
 
     /// Different values that look like events: names repeat, numbers do not.
-    pub(crate) fn text(size: usize) -> Self {
+    pub fn text(size: usize) -> Self {
         let count = (TEXT_BYTES / size.max(1)).clamp(1, TEXTS_MAX);
         let mut rng = SmallRng::seed_from_u64(2);
         let mut all = String::with_capacity(size * count + 256);
@@ -50,7 +50,11 @@ impl Values {
     }
 
     /// The next value.
-    pub(crate) fn next(&mut self) -> Bytes {
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "there is always a next one, so it is not an option"
+    )]
+    pub fn next(&mut self) -> Bytes {
         let value = self.values.get(self.next).cloned().unwrap_or_default();
         self.next += 1;
         if self.next == self.values.len() {
