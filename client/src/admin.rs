@@ -316,6 +316,9 @@ impl Admin {
         let ask = |node: &v1::Node| {
             let address = node.grpc_address.clone();
             async move {
+                if address.is_empty() {
+                    return Err(ClientError::invalid("it has not joined the cluster yet"));
+                }
                 let mut client = self.client.metadata().channels.admin(&address)?;
                 let answer =
                     timeout(STATUS_TIMEOUT, client.node_status(v1::NodeStatusRequest {})).await;

@@ -215,7 +215,8 @@ impl Metadata {
         if !answer.cluster_id.is_empty() {
             view.cluster_id = answer.cluster_id;
         }
-        for node in answer.nodes {
+        // A node that is known by its replication address only has not joined yet.
+        for node in answer.nodes.into_iter().filter(|n| !n.grpc_address.is_empty()) {
             let _before = view.nodes.insert(node.node_id, node.grpc_address.into());
         }
         for topic in answer.topics {
@@ -258,10 +259,14 @@ fn merge_topic(
             continue;
         };
         let epoch = partition.leader_epoch;
-        if slot.as_ref().is_some_and(|known| known.epoch >= epoch) {
-            continue;
-        }
         if let Some(address) = nodes.get(&partition.leader) {
+            let outdated = |known: &Leader| {
+                let moved = known.node == partition.leader && known.address != *address;
+                known.epoch < epoch || (known.epoch == epoch && moved)
+            };
+            if !slot.as_ref().is_none_or(outdated) {
+                continue;
+            }
             let address = Arc::clone(address);
             *slot = Some(Leader {
                 node: partition.leader,
@@ -332,5 +337,24 @@ mod tests {
         assert_eq!(known(&metadata), Some((2, 3)), "nobody leads yet");
         metadata.merge(describe(1, 1, "b"));
         assert_eq!(known(&metadata), Some((1, 1)), "the topic was created anew");
+    }
+
+    #[test]
+    fn a_node_may_have_no_address_yet_and_another_one_later() {
+        let metadata = Metadata::new(vec!["seed:1".to_owned()]);
+        let with_address = |address: &str| {
+            let mut answer = describe(1, 2, "a");
+            answer.nodes.truncate(1);
+            answer.nodes[0].grpc_address = address.to_owned();
+            answer
+        };
+        metadata.merge(with_address(""));
+        assert_eq!(metadata.addresses(), ["seed:1"]);
+        assert_eq!(known(&metadata), None);
+        for address in ["n1:1", "n1:2"] {
+            metadata.merge(with_address(address));
+            let leader = metadata.leader("t", 0).unwrap();
+            assert_eq!((&*leader.address, leader.epoch), (address, 2));
+        }
     }
 }
