@@ -7,9 +7,11 @@
     reason = "tests may"
 )]
 
+pub(crate) mod faulty;
+
 use std::{
-    path::Path,
-    sync::{Arc, mpsc},
+    path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,13 +21,118 @@ use seriatim_proto::{
     ids::{GroupId, LeaderEpoch, Offset, ProducerId, ReplicaId},
     settings::Durability,
 };
+use seriatim_runtime::clock;
 use seriatim_storage::{
-    Frame, FrameKind, Log, LogId, LogKey, LogOptions, Result, Storage, StorageOptions,
-    disk::{Disk, PosixDisk},
+    Frame, FrameKind, Log, LogId, LogKey, LogOptions, Result, Storage, StorageError,
+    StorageOptions,
+    disk::{Disk, OpenMode, PosixDisk, sim::SimDisk},
 };
 
+use faulty::Faulty;
+
+/// A disk to be tested, and a folder on it.
+pub(crate) trait Harness {
+    fn new() -> Self;
+    /// The disk, behind faults that can be ordered.
+    fn disk(&self) -> Faulty;
+    fn dir(&self) -> PathBuf;
+
+    fn storage(&self) -> Storage {
+        self.storage_with(quiet())
+    }
+
+    fn storage_with(&self, options: StorageOptions) -> Storage {
+        Storage::open(Arc::new(self.disk()), &self.dir(), options).unwrap()
+    }
+}
+
+/// The real file system.
+pub(crate) struct Posix(Faulty, tempfile::TempDir);
+
+impl Harness for Posix {
+    fn new() -> Self {
+        let disk = Faulty::new(Arc::new(PosixDisk));
+        Self(disk, tempfile::tempdir().unwrap())
+    }
+
+    fn disk(&self) -> Faulty {
+        self.0.clone()
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.1.path().join("data")
+    }
+}
+
+/// The simulated disk.
+pub(crate) struct Sim(Faulty, pub(crate) SimDisk);
+
+impl Sim {
+    pub(crate) fn with_seed(seed: u64) -> Self {
+        let disk = SimDisk::new(seed);
+        Self(Faulty::new(Arc::new(disk.clone())), disk)
+    }
+}
+
+impl Harness for Sim {
+    fn new() -> Self {
+        Self::with_seed(1)
+    }
+
+    fn disk(&self) -> Faulty {
+        self.0.clone()
+    }
+
+    fn dir(&self) -> PathBuf {
+        PathBuf::from("/data")
+    }
+}
+
+/// All bytes of a file.
+pub(crate) fn read_file(disk: &dyn Disk, path: &Path) -> Vec<u8> {
+    let file = disk.open(path, OpenMode::Read).unwrap();
+    let len = usize::try_from(file.len().unwrap()).unwrap();
+    file.read_at(0, len).unwrap()
+}
+
+/// Replaces bytes of a file, for good.
+pub(crate) fn overwrite(disk: &dyn Disk, path: &Path, position: u64, bytes: &[u8]) {
+    let file = disk.open(path, OpenMode::Write).unwrap();
+    file.write_at(position, &mut [std::io::IoSlice::new(bytes)])
+        .unwrap();
+    file.sync().unwrap();
+}
+
+/// The segments of a log, in order.
+pub(crate) fn segments(disk: &dyn Disk, dir: &Path, key: LogKey) -> Vec<PathBuf> {
+    let dir = dir.join("logs").join(key.to_string());
+    let names = disk.list(&dir).unwrap();
+    let segments = names.iter().filter(|entry| entry.name.ends_with(".seg"));
+    segments.map(|entry| dir.join(&entry.name)).collect()
+}
+
+/// Waits until a condition holds.
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = clock::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(clock::now() < deadline, "not in time: {what}");
+        clock::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// An append that was not waited for.
+pub(crate) type Waiting =
+    tokio::sync::oneshot::Receiver<std::result::Result<(), Arc<StorageError>>>;
+
+/// Appends and does not wait.
+pub(crate) fn start_append(log: &Log, frames: Vec<Frame>) -> Result<Waiting> {
+    let (tell, done) = tokio::sync::oneshot::channel();
+    log.append(frames, Box::new(move |result| drop(tell.send(result))))?;
+    Ok(done)
+}
+
 /// A log's name.
-pub fn key(group: u64) -> LogKey {
+pub(crate) fn key(group: u64) -> LogKey {
     LogKey {
         group: GroupId(group),
         replica: ReplicaId(1),
@@ -33,7 +140,7 @@ pub fn key(group: u64) -> LogKey {
 }
 
 /// Small segments, so that tests meet many.
-pub fn options(segment_bytes: u64) -> LogOptions {
+pub(crate) fn options(segment_bytes: u64) -> LogOptions {
     LogOptions {
         segment_bytes,
         durability: Durability::Fsync,
@@ -41,7 +148,7 @@ pub fn options(segment_bytes: u64) -> LogOptions {
 }
 
 /// A batch whose body is not a real record encoding; storage never looks inside.
-pub fn batch(records: u32, body: &[u8], time: i64) -> RecordBatch {
+pub(crate) fn batch(records: u32, body: &[u8], time: i64) -> RecordBatch {
     let mut header = BatchHeader {
         base_offset: Offset(0),
         length: u32::try_from(batch::HEADER_BYTES - batch::LENGTH_PREFIX_BYTES + body.len())
@@ -65,14 +172,14 @@ pub fn batch(records: u32, body: &[u8], time: i64) -> RecordBatch {
 }
 
 /// Makes frames that continue a log.
-pub struct Maker {
-    pub term: u64,
-    pub index: u64,
-    pub offset: i64,
+pub(crate) struct Maker {
+    pub(crate) term: u64,
+    pub(crate) index: u64,
+    pub(crate) offset: i64,
 }
 
 impl Maker {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             term: 1,
             index: 0,
@@ -81,7 +188,7 @@ impl Maker {
     }
 
     /// Goes on where a log ends.
-    pub fn after(log: &Log, term: u64) -> Self {
+    pub(crate) fn after(log: &Log, term: u64) -> Self {
         Self {
             term,
             index: log.last_log_id().map_or(0, |id| id.index + 1),
@@ -97,13 +204,13 @@ impl Maker {
         }
     }
 
-    pub fn blank(&mut self) -> Frame {
+    pub(crate) fn blank(&mut self) -> Frame {
         let id = self.id();
         Frame::other(FrameKind::Blank, id, Offset(self.offset), Bytes::new())
     }
 
     /// A batch of `records` records whose body and timestamp follow from its index.
-    pub fn batch(&mut self, records: u32, body_bytes: usize) -> Frame {
+    pub(crate) fn batch(&mut self, records: u32, body_bytes: usize) -> Frame {
         let id = self.id();
         let batch = batch(records, &body_of(id.index, body_bytes), time_of(id.index));
         let frame = Frame::batch(id, Offset(self.offset), &batch);
@@ -112,12 +219,12 @@ impl Maker {
     }
 }
 
-pub fn time_of(index: u64) -> i64 {
+pub(crate) fn time_of(index: u64) -> i64 {
     1_000_000 + i64::try_from(index).unwrap() * 10
 }
 
 /// Bytes without zeros that differ for every index.
-pub fn body_of(index: u64, bytes: usize) -> Vec<u8> {
+pub(crate) fn body_of(index: u64, bytes: usize) -> Vec<u8> {
     let mut x = index.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     (0..bytes)
         .map(|_| {
@@ -130,7 +237,7 @@ pub fn body_of(index: u64, bytes: usize) -> Vec<u8> {
 }
 
 /// Options without background verification.
-pub fn quiet() -> StorageOptions {
+pub(crate) fn quiet() -> StorageOptions {
     StorageOptions {
         scrub: false,
         reserve_bytes: 0,
@@ -138,33 +245,14 @@ pub fn quiet() -> StorageOptions {
     }
 }
 
-pub fn open(dir: &Path) -> Storage {
-    open_with(dir, quiet())
-}
-
-pub fn open_with(dir: &Path, options: StorageOptions) -> Storage {
-    let disk: Arc<dyn Disk> = Arc::new(PosixDisk);
-    Storage::open(disk, dir, options).unwrap()
-}
-
 /// Appends and waits until it is done.
-pub async fn append(log: &Log, frames: Vec<Frame>) -> Result<()> {
-    let (tell, done) = tokio::sync::oneshot::channel();
-    log.append(frames, Box::new(move |result| drop(tell.send(result))))?;
-    done.await.unwrap().map_err(|error| (*error).clone())
-}
-
-/// Appends and blocks until it is done, at most for a while.
-pub fn append_blocking(log: &Log, frames: Vec<Frame>) -> Result<()> {
-    let (tell, done) = mpsc::sync_channel(1);
-    log.append(frames, Box::new(move |result| drop(tell.send(result))))?;
-    done.recv_timeout(Duration::from_secs(30))
-        .unwrap()
-        .map_err(|error| (*error).clone())
+pub(crate) async fn append(log: &Log, frames: Vec<Frame>) -> Result<()> {
+    let done = start_append(log, frames)?.await.unwrap();
+    done.map_err(|error| (*error).clone())
 }
 
 /// Everything the log holds, by index.
-pub async fn all(log: &Log) -> Vec<Frame> {
+pub(crate) async fn all(log: &Log) -> Vec<Frame> {
     let end = log.last_log_id().map_or(0, |id| id.index + 1);
     let mut frames: Vec<Frame> = Vec::new();
     let mut next = log.first_index();
@@ -179,7 +267,7 @@ pub async fn all(log: &Log) -> Vec<Frame> {
 }
 
 /// The bytes of all batches from an offset on.
-pub async fn batches(log: &Log, from: i64) -> Vec<u8> {
+pub(crate) async fn batches(log: &Log, from: i64) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut next = Offset(from);
     while next < log.next_offset() {
