@@ -44,18 +44,31 @@ impl Cache {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Frames of a log were written; evicts what is too much. The caller holds no log's lock.
-    pub(crate) fn add(&self, log: Weak<LogInner>, end: u64, bytes: u64) {
-        let mut total = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    /// Counts frames that are about to become evictable.
+    pub(crate) fn charge(&self, bytes: u64) {
+        let _ = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Frames of a log that were charged are evictable; evicts what is too much. The caller holds no
+    /// log's lock.
+    pub(crate) fn add(&self, log: Weak<LogInner>, end: u64) {
         self.rounds.lock().push_back((log, end));
-        while total > self.limit {
-            let Some((log, end)) = self.rounds.lock().pop_front() else {
-                return;
-            };
+        while let Some((log, end)) = self.next_to_evict() {
             if let Some(log) = log.upgrade() {
-                let freed = log.evict(end);
-                total = self.bytes.fetch_sub(freed, Ordering::Relaxed) - freed;
+                self.remove(log.evict(end));
             }
+        }
+    }
+
+    /// The oldest round, if there are too many bytes or too many rounds. Purges and truncations take
+    /// frames and leave their rounds, so that these need a bound of their own.
+    fn next_to_evict(&self) -> Option<(Weak<LogInner>, u64)> {
+        let mut rounds = self.rounds.lock();
+        let too_many = len64(rounds.len()) > self.limit / FRAME_OVERHEAD;
+        if too_many || self.bytes() > self.limit {
+            rounds.pop_front()
+        } else {
+            None
         }
     }
 

@@ -343,7 +343,12 @@ impl Journal {
 
     /// The engine stopped while the journal waited for space.
     pub(crate) fn abandon(&self) {
-        let pending = std::mem::take(&mut self.state.lock().pending);
+        let pending = {
+            let mut state = self.state.lock();
+            // The next vote is refused by the engine instead of waiting for it.
+            state.scheduled = false;
+            std::mem::take(&mut state.pending)
+        };
         for one in pending {
             drop(one.reply.send(Err(StorageError::Closed)));
         }

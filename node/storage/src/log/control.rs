@@ -73,7 +73,7 @@ impl LogInner {
         self.lower_progress(writer.synced_end)?;
         writer.active = None;
         let cut_here = index > segment.first_index;
-        let removed = self.forget_from(index, place.base_offset, &segment, cut_here);
+        let removed = self.forget_from(index, &place, &segment, cut_here);
         // From the last to the first, each durable before the next, so that a crash leaves no gap.
         for removed in removed.iter().rev() {
             self.remove_file(removed)?;
@@ -93,10 +93,11 @@ impl LogInner {
     fn forget_from(
         &self,
         index: u64,
-        offset: Offset,
+        place: &Place,
         segment: &Arc<Segment>,
         cut_here: bool,
     ) -> Vec<Arc<Segment>> {
+        let offset = place.base_offset;
         let mut state = self.state.lock();
         let freed = state.truncate(index, offset);
         self.core.cache.remove(freed);
@@ -112,10 +113,14 @@ impl LogInner {
         if cut_here {
             let last = state.last.filter(|last| last.index >= segment.first_index);
             let mut summary = segment.summary.lock();
+            summary.end = place.position;
             summary.last = last;
             summary.next_offset = offset;
             summary.epochs.retain(|epoch| epoch.index < index);
             summary.sealed = false;
+            if let Some(entries) = &mut *segment.index.lock() {
+                entries.retain(|entry| entry.index < index);
+            }
         }
         removed
     }
@@ -183,17 +188,18 @@ impl LogInner {
             self.core.cache.remove(freed);
             removed
         };
-        for segment in &removed {
-            self.unlink(segment)?;
+        // From the last to the first: what a crash leaves begins at or before `upto`, so that recovery
+        // finds it and knows by its term that it belongs to another history.
+        for segment in removed.iter().rev() {
+            self.remove_file(segment)?;
         }
-        self.core.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
         writer.synced_end = upto.index + 1;
         Ok(())
     }
 
     /// Creates the log's folder if need be; durable on return.
     pub(super) fn ensure_dir(&self, writer: &mut Writer) -> Result<()> {
-        if writer.has_dir {
+        if writer.has_dir && !writer.parent_dirty {
             return Ok(());
         }
         self.core
@@ -205,6 +211,7 @@ impl LogInner {
             .sync_dir(&self.core.logs_dir)
             .at("sync", &self.core.logs_dir)?;
         writer.has_dir = true;
+        writer.parent_dirty = false;
         Ok(())
     }
 

@@ -82,7 +82,8 @@ pub(super) fn scan_entries(
     each: &mut dyn FnMut(u64, Frame) -> bool,
 ) -> Result<()> {
     let disk = &*core.disk;
-    let start = segment.with_index(disk, |index| {
+    let file = core.handles.open(disk, segment)?;
+    let start = segment.with_index(&*file, |index| {
         let after = index.partition_point(|entry| from.entry_is_before(entry));
         after
             .checked_sub(1)
@@ -90,7 +91,6 @@ pub(super) fn scan_entries(
             .map_or(HEADER_BYTES, |e| e.position)
     })?;
     let end = segment.summary.lock().end;
-    let file = core.handles.open(disk, segment)?;
     let chunk = chunk
         .saturating_add(len_usize(INDEX_INTERVAL))
         .min(READ_BYTES_MAX);

@@ -67,6 +67,16 @@ impl Log {
     /// Entries of a range of indexes, at least one and then up to `max_bytes`; fewer where the log
     /// ends. An index that was purged or does not exist yet is an error, unless the range is empty.
     pub async fn read(&self, range: Range<u64>, max_bytes: usize) -> Result<Vec<Frame>> {
+        loop {
+            let cuts = self.0.cuts();
+            let frames = self.read_once(range.clone(), max_bytes).await;
+            if self.0.cuts() == cuts {
+                return frames;
+            }
+        }
+    }
+
+    async fn read_once(&self, range: Range<u64>, max_bytes: usize) -> Result<Vec<Frame>> {
         let mut taken = Taken::new(max_bytes);
         let mut next = range.start;
         while next < range.end && !taken.is_full() {
@@ -119,6 +129,21 @@ impl Log {
         before: Offset,
         max_bytes: usize,
     ) -> Result<Vec<Bytes>> {
+        loop {
+            let cuts = self.0.cuts();
+            let batches = self.read_batches_once(from, before, max_bytes).await;
+            if self.0.cuts() == cuts {
+                return batches;
+            }
+        }
+    }
+
+    async fn read_batches_once(
+        &self,
+        from: Offset,
+        before: Offset,
+        max_bytes: usize,
+    ) -> Result<Vec<Bytes>> {
         let mut taken = Taken::new(max_bytes);
         let mut next = from;
         while next < before && !taken.is_full() {
@@ -164,14 +189,17 @@ impl Log {
         }
         self.0
             .core
-            .blocking("offset of an index", move || inner.offset_of(index))
+            .blocking("offset of an index", move || {
+                let cuts = inner.cuts();
+                inner.judge_read(cuts, inner.offset_of(index))
+            })
             .await
     }
 
     /// Index of the batch that contains `offset`; `None` outside the log.
     pub async fn index_at(&self, offset: Offset) -> Result<Option<u64>> {
         let mut taken = Taken::new(1);
-        let before = Offset(offset.0 + 1);
+        let before = Offset(offset.0.saturating_add(1));
         let segment = match self.0.batches_from_memory(offset, before, &mut taken) {
             Source::Segment(segment) => segment,
             Source::Memory | Source::End => {
@@ -269,6 +297,7 @@ impl LogInner {
         mut taken: Taken,
     ) -> Result<(Taken, bool)> {
         let before = taken.frames.len();
+        let cuts = self.cuts();
         let mut room = true;
         let chunk = taken.room();
         let from = From::Index(range.start);
@@ -276,7 +305,7 @@ impl LogInner {
             room = frame.log_id().index < range.end && taken.take(frame);
             room && !taken.is_full()
         });
-        self.judge_read(scanned)?;
+        self.judge_read(cuts, scanned)?;
         // A file that ends before the entry can only be one that a truncation cut meanwhile.
         let more = room && !taken.is_full() && taken.frames.len() > before;
         Ok((taken, more))
@@ -289,6 +318,7 @@ impl LogInner {
         before: Offset,
         mut taken: Taken,
     ) -> Result<(Taken, bool)> {
+        let cuts = self.cuts();
         let mut room = true;
         let chunk = taken.room();
         let from = From::Offset(from);
@@ -299,18 +329,24 @@ impl LogInner {
             room = frame.base_offset() < before && taken.take(frame);
             room && !taken.is_full()
         });
-        self.judge_read(scanned)?;
+        self.judge_read(cuts, scanned)?;
         let more = room && !taken.is_full();
         Ok((taken, more))
     }
 
-    /// Damage met by a reader stops the log, so that it is rebuilt.
-    pub(super) fn judge_read(&self, scanned: Result<()>) -> Result<()> {
+    /// How often entries were taken away; see [`super::state::LogState::cuts`].
+    pub(super) fn cuts(&self) -> u64 {
+        self.state.lock().cuts
+    }
+
+    /// Damage met by a reader stops the log, so that it is rebuilt; unless entries were taken away
+    /// since `cuts`, for then the file may have changed under the reader.
+    pub(super) fn judge_read<T>(&self, cuts: u64, scanned: Result<T>) -> Result<T> {
         scanned.map_err(|error| {
             if !error.is_damage() {
                 return error;
             }
-            if self.is_gone(&error) {
+            if self.cuts() != cuts || self.is_gone(&error) {
                 let state = self.state.lock();
                 let (first, end) = (state.start.index(), state.end());
                 return StorageError::OutOfRange {
@@ -337,11 +373,11 @@ impl LogInner {
 
     fn offset_for_time(&self, time: i64, before: Offset) -> Result<Option<(Offset, i64)>> {
         loop {
-            let (segments, start, written_end) = {
+            let (segments, start, written_end, cuts) = {
                 let state = self.state.lock();
                 let late = |segment: &&Arc<Segment>| segment.summary.lock().max_timestamp >= time;
                 let segments: Vec<_> = state.segments.iter().filter(late).cloned().collect();
-                (segments, state.start.offset, state.written_end)
+                (segments, state.start.offset, state.written_end, state.cuts)
             };
             for segment in segments {
                 let mut found = None;
@@ -354,7 +390,7 @@ impl LogInner {
                 };
                 let scanned =
                     files::scan_entries(&self.core, &segment, from, TIME_STEP_BYTES, &mut look);
-                self.judge_read(scanned)?;
+                self.judge_read(cuts, scanned)?;
                 if found.is_some() {
                     return Ok(found.filter(|(offset, _)| *offset < before));
                 }

@@ -356,6 +356,7 @@ fn assemble(
         flushed_end: 0,
         segments,
         epochs,
+        cuts: 0,
         committed: progress.committed,
         checkpoint,
         boundary,

@@ -30,9 +30,10 @@ impl LogInner {
 
     /// Reads one sealed segment; returns how many bytes it has. Blocks.
     pub(crate) fn verify_segment(&self, segment: &Arc<Segment>) -> Result<u64> {
+        let cuts = self.cuts();
         let result = self.read_sealed(segment);
         let bytes = segment.summary.lock().end;
-        self.judge_read(result)
+        self.judge_read(cuts, result)
             .map(|()| bytes)
             .or_else(|error| match error {
                 // The segment was purged or cut while it was read.

@@ -8,7 +8,9 @@ use tokio::sync::oneshot;
 
 use super::AppendDone;
 use crate::{
-    Boundary, LogId, LogOptions, Result, StorageError, cache, frame::Frame, segment::Segment,
+    Boundary, LogId, LogOptions, Result, StorageError, cache,
+    frame::{Frame, MAX_FRAME_BYTES},
+    segment::Segment,
 };
 
 /// Something for the disk, in order.
@@ -85,6 +87,9 @@ pub(crate) struct LogState {
     pub(crate) segments: Vec<Arc<Segment>>,
     /// The first entry of every term at or after `start`.
     pub(crate) epochs: Vec<LogId>,
+    /// How often entries were taken away at the end: what a reader took from a file meanwhile says
+    /// nothing.
+    pub(crate) cuts: u64,
     pub(crate) committed: Option<LogId>,
     pub(crate) checkpoint: Option<(LogId, Bytes)>,
     pub(crate) boundary: Option<Boundary>,
@@ -117,6 +122,13 @@ impl LogState {
         let mut offset = self.next_offset;
         let mut term = self.last.map_or(0, |last| last.term);
         for frame in frames {
+            if frame.total_bytes() > MAX_FRAME_BYTES {
+                return Err(StorageError::TooLarge {
+                    what: "a frame",
+                    bytes: frame.total_bytes(),
+                    limit: MAX_FRAME_BYTES,
+                });
+            }
             let id = frame.log_id();
             let fits = frame.kind().is_entry()
                 && id.index == index
@@ -191,6 +203,7 @@ impl LogState {
             freed += cache::cost(frame);
             drop(self.tail.pop_back());
         }
+        self.cuts += 1;
         self.last = index.checked_sub(1).and_then(|before| {
             let term = self.term_at(before)?;
             Some(LogId {
@@ -223,6 +236,7 @@ impl LogState {
     /// Empties the log; it goes on after `purged` at `offset`. Returns what the tail counted in
     /// the cache.
     pub(crate) fn reset(&mut self, purged: LogId, offset: Offset) -> u64 {
+        self.cuts += 1;
         let freed = self.tail.drain(..).map(|frame| cache::cost(&frame)).sum();
         self.start = Start {
             purged: Some(purged),

@@ -124,7 +124,10 @@ impl LogInner {
     /// Writes what is pending. Called by the disk thread that holds the log.
     pub(crate) fn begin(self: &Arc<Self>) -> Begun<Round> {
         let mut writer = self.writer.lock();
-        if self.poison.get().is_some() {
+        if let Some(error) = self.poison.get() {
+            // Appends may have been put back on a full disk after the queue was refused.
+            drop(writer);
+            self.refuse_queued(error);
             return Begun::Done;
         }
         let next = self.state.lock().next_op();
@@ -245,8 +248,12 @@ impl LogInner {
             base,
             first.log_id().index,
         ));
-        let file = segment.create(&*self.core.disk)?;
         writer.dir_dirty = true;
+        let file = segment.create(&*self.core.disk).inspect_err(|_| {
+            // Half made on a full disk, it must not be taken for a segment if the log is cut before the
+            // next attempt, or if the process ends.
+            drop(self.core.disk.remove_file(&segment.path));
+        })?;
         self.state.lock().segments.push(Arc::clone(&segment));
         let position = segment::HEADER_BYTES;
         writer.active = Some(Active::new(segment, file, position, position));
@@ -299,6 +306,11 @@ impl LogInner {
             return;
         }
         let mut writer = self.writer.lock();
+        if let Some(error) = self.poison.get() {
+            // Retired meanwhile: its file was closed, and nobody may take the round for durable.
+            round.fail((**error).clone());
+            return;
+        }
         match self.sync_all(&mut writer) {
             Ok(()) => writer.synced_end = round.end,
             Err(error) => round.fail(error),
@@ -330,6 +342,8 @@ impl LogInner {
             }
             return;
         }
+        // Counted before any of it may be evicted.
+        self.core.cache.charge(round.cached);
         let committed = {
             let mut state = self.state.lock();
             state.written_end = round.end;
@@ -339,9 +353,7 @@ impl LogInner {
         for done in round.dones {
             done(Ok(()));
         }
-        self.core
-            .cache
-            .add(Arc::downgrade(self), round.end, round.cached);
+        self.core.cache.add(Arc::downgrade(self), round.end);
         let synced_end = self.writer.lock().synced_end;
         self.save_progress(LogProgress {
             synced_end,

@@ -224,21 +224,20 @@ impl Segment {
     /// Runs `look` on the sparse index, loading it if need be.
     pub(crate) fn with_index<T>(
         &self,
-        disk: &dyn Disk,
+        file: &dyn DiskFile,
         look: impl FnOnce(&[IndexEntry]) -> T,
     ) -> Result<T> {
         if let Some(index) = &*self.index.lock() {
             return Ok(look(index));
         }
         // Read without the lock: another reader may do the same work, and nobody waits for it.
-        let file = self.reader(disk)?;
-        let index = match footer::read(&*file, &self.path)? {
-            Some(footer) => footer.read_index(&*file, &self.path)?,
+        let index = match footer::read(file, &self.path)? {
+            Some(footer) => footer.read_index(file, &self.path)?,
             None => None,
         };
         let index = match index {
             Some(index) => index,
-            None => self.rebuild(&*file)?.1,
+            None => self.rebuild(file)?.1,
         };
         let found = look(&index);
         let mut slot = self.index.lock();

@@ -139,7 +139,7 @@ pub(crate) async fn durability_decides_about_syncs(on: impl Harness) {
     assert_eq!(syncs(), 0);
     assert_eq!(log.flushed_index(), Some(9));
     log.sync().await.unwrap();
-    assert_eq!(syncs(), 1);
+    assert!(syncs() >= 1);
     log.set_options(options(1 << 20));
     append(&log, vec![maker.batch(1, 100)]).await.unwrap();
     assert!(syncs() >= 2);
