@@ -15,6 +15,8 @@ mod network;
 mod raft;
 mod receive;
 mod registry;
+#[cfg(test)]
+mod suite_tests;
 mod types;
 
 pub use group::{Group, Pending};

@@ -100,7 +100,9 @@ impl RaftLogReader<Types> for LogStore {
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
-        let (mut at, end) = self.bounds(&range);
+        let (start, end) = self.bounds(&range);
+        // What was purged is left out, as openraft expects of this call and of no other.
+        let mut at = start.max(self.log.first_index());
         let mut all = Vec::new();
         // openraft expects the whole range here; it asks for small ranges only.
         while at < end {

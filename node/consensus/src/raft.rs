@@ -49,7 +49,7 @@ pub(crate) type StoredMembership = openraft::alias::StoredMembershipOf<Types>;
 pub(crate) type Payload = EntryPayload<Data, u64, Peer>;
 
 /// Where a replica lives; the address is looked up by node id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Peer {
     pub(crate) node: NodeId,
 }

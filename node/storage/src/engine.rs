@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long writes wait after the disk was full.
-const FULL_DISK_RETRY: Duration = Duration::from_millis(100);
+pub(crate) const FULL_DISK_RETRY: Duration = Duration::from_millis(100);
 
 /// Most pieces of work that one thread takes at once.
 const BATCH_MAX: usize = 32;
@@ -147,6 +147,11 @@ impl Engine {
         }
         let _ = self.wake.notify_all();
         self.notify.notify_one();
+    }
+
+    /// Whether work is still taken.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.queue.lock().stopped
     }
 
     /// Syncs a file and measures it.

@@ -5,7 +5,10 @@
 //! node id 8, 1 if it belongs to a cluster else 0, then the cluster id
 //! ```
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use seriatim_proto::ids::NodeId;
@@ -46,20 +49,7 @@ impl IdentityFile {
 
     /// What was written last; `None` in a new data directory.
     pub fn read(&self) -> Result<Option<Identity>> {
-        let Some(body) = file::read_small(&*self.disk, &self.path, FileKind::Identity)? else {
-            return Ok(None);
-        };
-        let bad = || StorageError::damaged(&self.path, 0, "the identity has the wrong form");
-        let mut reader = Reader(&body);
-        let node_id = NodeId(reader.u64().ok_or_else(bad)?);
-        let cluster_id = match reader.u8().ok_or_else(bad)? {
-            0 => None,
-            _ => Some(String::from_utf8(reader.0.to_vec()).map_err(|_not_text| bad())?),
-        };
-        Ok(Some(Identity {
-            node_id,
-            cluster_id,
-        }))
+        read(&*self.disk, &self.path)
     }
 
     /// Replaces the identity; durable on return. Blocks for a sync.
@@ -73,6 +63,24 @@ impl IdentityFile {
         ];
         file::write_small(&*self.disk, &self.path, FileKind::Identity, &parts)
     }
+}
+
+/// Reads an identity file.
+pub(crate) fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Identity>> {
+    let Some(body) = file::read_small(disk, path, FileKind::Identity)? else {
+        return Ok(None);
+    };
+    let bad = || StorageError::damaged(path, 0, "the identity has the wrong form");
+    let mut reader = Reader(&body);
+    let node_id = NodeId(reader.u64().ok_or_else(bad)?);
+    let cluster_id = match reader.u8().ok_or_else(bad)? {
+        0 => None,
+        _ => Some(String::from_utf8(reader.0.to_vec()).map_err(|_not_text| bad())?),
+    };
+    Ok(Some(Identity {
+        node_id,
+        cluster_id,
+    }))
 }
 
 #[cfg(test)]

@@ -107,16 +107,22 @@ impl Progress {
             let slot = match slots.by_key.get(&key) {
                 Some((_, same)) if *same == progress => return Ok(()),
                 Some((slot, _)) => *slot,
+                // A log without a slot has nothing to take back.
                 None if progress == LogProgress::default() => return Ok(()),
                 None => slots.free.pop().unwrap_or_else(|| {
                     slots.count += 1;
                     slots.count - 1
                 }),
             };
-            let _ = slots.by_key.insert(key, (slot, progress));
+            // What the file says is not known before the write is done.
+            let _ = slots.by_key.insert(key, (slot, LogProgress::default()));
             slot
         };
-        self.write(slot, &encode(key, progress))
+        self.write(slot, &encode(key, progress))?;
+        if let Some(known) = self.slots.lock().by_key.get_mut(&key) {
+            known.1 = progress;
+        }
+        Ok(())
     }
 
     /// Makes everything written durable.
@@ -142,22 +148,37 @@ impl Progress {
     }
 }
 
-/// Reads the hints of a data directory without touching it.
-pub(crate) fn read_all(disk: &dyn Disk, dir: &Path) -> Result<BTreeMap<LogKey, LogProgress>> {
+/// Reads the hints of a data directory without touching it; also returns what is damaged.
+pub(crate) fn read_all(disk: &dyn Disk, dir: &Path) -> Result<(Hints, Vec<StorageError>)> {
     let path = dir.join("progress");
+    let mut damaged = Vec::new();
     let Ok(file) = disk.open(&path, OpenMode::Read) else {
-        return Ok(BTreeMap::new());
+        return Ok((Hints::new(), damaged));
     };
     let len = file.len().at("read the length of", &path)?;
     let bytes = file.read_at(0, len_usize(len)).at("read", &path)?;
-    let _no_fields = file::parse_header(&path, &bytes, FileKind::Progress, 0)?;
-    let slots = read_slots(bytes.get(SLOT_BYTES..).unwrap_or_default());
-    Ok(slots
-        .by_key
-        .into_iter()
-        .map(|(key, (_, progress))| (key, progress))
-        .collect())
+    let is_lost = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
+    if bytes.get(..SLOT_BYTES).is_none_or(is_lost) {
+        // Never synced, and the power was lost.
+        return Ok((Hints::new(), damaged));
+    }
+    if let Err(error) = file::parse_header(&path, &bytes, FileKind::Progress, 0) {
+        return Ok((Hints::new(), vec![error]));
+    }
+    let slots = bytes.get(SLOT_BYTES..).unwrap_or_default();
+    for (number, slot) in (1u64..).zip(slots.chunks(SLOT_BYTES)) {
+        if !is_lost(slot) && decode(slot).is_none() {
+            let position = number * len64(SLOT_BYTES);
+            let what = "the CRC of a log's progress does not match";
+            damaged.push(StorageError::damaged(&path, position, what));
+        }
+    }
+    let hints = read_slots(slots).by_key.into_iter();
+    let hints = hints.map(|(key, (_, progress))| (key, progress)).collect();
+    Ok((hints, damaged))
 }
+
+type Hints = BTreeMap<LogKey, LogProgress>;
 
 fn read_slots(bytes: &[u8]) -> Slots {
     let mut slots = Slots::default();

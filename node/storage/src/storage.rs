@@ -48,7 +48,8 @@ pub(crate) const LOCK: &str = "lock";
 /// Name of the folder of all logs.
 pub(crate) const LOGS: &str = "logs";
 const SET_ASIDE: &str = "set-aside";
-const IDENTITY: &str = "identity";
+/// Name of the file that says who the node is.
+pub(crate) const IDENTITY: &str = "identity";
 
 /// Node-wide storage of one data directory. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -13,14 +13,16 @@ use crate::{
     disk::{Disk, DiskFile},
     error::IoContext,
     frame::{self, Frame},
-    log::recover,
+    identity,
+    log::{Start, recover},
     progress,
     segment::{
         self, Segment, footer,
         scan::{Found, Frames, Step, Stop},
         tail::{self, Tail},
     },
-    storage::{LOGS, keys_in, take_lock},
+    storage::{IDENTITY, LOGS, check_format, keys_in, take_lock},
+    votes,
 };
 
 /// Bytes read at a time.
@@ -76,7 +78,7 @@ pub fn verify_dir(
     let disk = &**disk;
     let _lock = take_lock(disk, dir)?;
     let mut report = VerifyReport::default();
-    let known = progress::read_all(disk, dir)?;
+    let known = verify_root(disk, dir, &mut report)?;
     let mut logs = Vec::new();
     let mut all = 0;
     for key in keys_in(disk, &dir.join(LOGS))? {
@@ -90,15 +92,22 @@ pub fn verify_dir(
     for (key, segments) in logs {
         report.logs += 1;
         let folder = dir.join(LOGS).join(key.to_string());
-        let durable_end = match recover::small_files(disk, &folder) {
-            Ok(small) => recover::durable_end(&small, known.get(&key).copied().unwrap_or_default()),
+        let (start, durable_end) = match recover::small_files(disk, &folder) {
+            Ok(small) => {
+                let hint = known.get(&key).copied().unwrap_or_default();
+                (Some(small.start), recover::durable_end(&small, hint))
+            }
             Err(error) => {
                 report.note(error)?;
-                0
+                (None, 0)
             }
         };
+        let segments = match &start {
+            Some(start) => without_purged(segments, start, &mut report)?,
+            None => segments,
+        };
         let mut expected = None;
-        let mut end = 0;
+        let mut end = start.map_or(0, |start| start.index());
         for (at, segment) in segments.iter().enumerate() {
             let is_last = at + 1 == segments.len();
             let whole = verify_segment(disk, segment, is_last, &mut report)?;
@@ -109,18 +118,19 @@ pub fn verify_dir(
                 report.damaged(&segment.path, 0, what);
             }
             expected = whole;
-            end = whole.map_or(u64::MAX, |(index, _)| index);
+            end = whole.map_or(u64::MAX, |(index, _)| end.max(index));
             progress(report.bytes, all);
         }
-        if end < durable_end
-            && let Some(last) = segments.last()
-        {
+        if end < durable_end {
             let what = format!("entry {end} is missing, but all below {durable_end} were durable");
-            let len = last
-                .open_reader(disk)?
-                .len()
-                .at("read the length of", &last.path)?;
-            report.damaged(&last.path, len, what);
+            let (file, len) = match segments.last() {
+                Some(last) => {
+                    let file = last.open_reader(disk)?;
+                    (&last.path, file.len().at("read the length of", &last.path)?)
+                }
+                None => (&folder, 0),
+            };
+            report.damaged(file, len, what);
         }
     }
     Ok(report)
@@ -151,6 +161,45 @@ impl VerifyReport {
     }
 }
 
+/// Verifies the files beside the logs; returns what they say of the logs.
+fn verify_root(disk: &dyn Disk, dir: &Path, report: &mut VerifyReport) -> Result<Hints> {
+    if let Err(error) = check_format(disk, dir) {
+        report.note(error)?;
+    }
+    if let Err(error) = identity::read(disk, &dir.join(IDENTITY)) {
+        report.note(error)?;
+    }
+    if let Err(error) = votes::verify(disk, dir) {
+        report.note(error)?;
+    }
+    let (hints, damaged) = progress::read_all(disk, dir)?;
+    for error in damaged {
+        report.note(error)?;
+    }
+    Ok(hints)
+}
+
+type Hints = std::collections::BTreeMap<LogKey, progress::LogProgress>;
+
+/// The segments without those that a purge was about to remove.
+fn without_purged(
+    segments: Vec<Segment>,
+    start: &Start,
+    report: &mut VerifyReport,
+) -> Result<Vec<Segment>> {
+    let names = segments.iter().map(|s| (s.base_offset, s.first_index));
+    let (_, purged) = recover::split_purged(names.collect(), start);
+    let kept: Vec<_> = segments
+        .into_iter()
+        .skip(purged.len())
+        .map(Arc::new)
+        .collect();
+    if let Err(error) = recover::check_first(&kept, start) {
+        report.note(error)?;
+    }
+    Ok(kept.into_iter().filter_map(Arc::into_inner).collect())
+}
+
 /// Segments of a log, oldest first.
 fn segments_of(disk: &dyn Disk, dir: &Path, key: LogKey) -> Result<Vec<Segment>> {
     let folder = dir.join(LOGS).join(key.to_string());
@@ -178,6 +227,13 @@ fn verify_segment(
     let len = file.len().at("read the length of", &segment.path)?;
     report.files += 1;
     report.bytes += len;
+    if is_last && recover::is_unfinished(segment, file)? {
+        match recover::judge_unfinished(segment, file, 0)? {
+            Tail::Damaged(what) => report.damaged(&segment.path, 0, what),
+            Tail::Clean | Tail::Torn => report.torn_bytes += len,
+        }
+        return Ok(Some((segment.first_index, segment.base_offset)));
+    }
     if let Err(error) = segment.check_header(file) {
         report.note(error)?;
     }

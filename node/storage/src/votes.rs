@@ -388,6 +388,21 @@ fn write_all(
     Ok((len64(bytes.len()), sequence))
 }
 
+/// Reads the journal of a data directory without touching it, if there is one.
+pub(crate) fn verify(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    let path = dir.join(NAME);
+    let Ok(file) = disk.open(&path, OpenMode::Read) else {
+        return Ok(());
+    };
+    let len = file.len().at("read the length of", &path)?;
+    let bytes = file.read_at(0, len_usize(len)).at("read", &path)?;
+    if bytes.iter().all(|&byte| byte == 0) {
+        // The directory lost power while it was made.
+        return Ok(());
+    }
+    replay(&path, &bytes).map(drop)
+}
+
 /// What a journal says.
 pub(crate) struct Replayed {
     pub(crate) votes: BTreeMap<LogKey, Vote>,

@@ -9,10 +9,11 @@ use super::{
     LogInner,
     files::{self, Place},
     state::Op,
-    write::{Active, Writer},
+    write::{Active, Round, Writer},
 };
 use crate::{
     LogId, Result, StorageError, cache,
+    engine::Begun,
     error::IoContext,
     progress::LogProgress,
     segment::{HEADER_BYTES, Segment},
@@ -20,17 +21,27 @@ use crate::{
 
 impl LogInner {
     /// Runs one control operation and answers it. An error that leaves the files in doubt stops
-    /// the log.
-    pub(super) fn control(&self, writer: &mut Writer, op: Op) {
-        let (result, reply) = match op {
+    /// the log. On a full disk the operation waits at the front of the queue: what needs room comes
+    /// first in each of them, when nothing is changed yet.
+    pub(super) fn control(&self, writer: &mut Writer, op: Op) -> Begun<Round> {
+        let result = match &op {
+            // Appends go through rounds; see `LogState::next_op`.
+            Op::Append { .. } => Err(StorageError::Closed),
+            Op::Sync(_) => self.sync_now(writer),
+            Op::Truncate(index, _) => self.truncate_now(writer, *index),
+            Op::Purge(upto, _) => self.purge_now(writer, *upto),
+        };
+        if result.as_ref().is_err_and(StorageError::is_no_space) {
+            self.core.space.note(true);
+            self.state.lock().queue.push_front(op);
+            return Begun::Full;
+        }
+        let reply = match op {
             Op::Append { done, .. } => {
-                // Appends go through rounds; see `LogState::next_op`.
                 done(Err(Arc::new(StorageError::Closed)));
-                return;
+                return Begun::Done;
             }
-            Op::Sync(reply) => (self.sync_now(writer), reply),
-            Op::Truncate(index, reply) => (self.truncate_now(writer, index), reply),
-            Op::Purge(upto, reply) => (self.purge_now(writer, upto), reply),
+            Op::Sync(reply) | Op::Truncate(_, reply) | Op::Purge(_, reply) => reply,
         };
         let result = result.map_err(|error| match error {
             refused @ (StorageError::OutOfRange { .. } | StorageError::Busy { .. }) => refused,
@@ -38,10 +49,14 @@ impl LogInner {
         });
         // The caller may have stopped waiting; the operation is done all the same.
         drop(reply.send(result));
+        Begun::Done
     }
 
     fn sync_now(&self, writer: &mut Writer) -> Result<()> {
         let end = self.state.lock().written_end;
+        if writer.active.is_none() && writer.synced_end < end {
+            let _open = self.reopen(writer)?;
+        }
         self.sync_all(writer)?;
         writer.synced_end = writer.synced_end.max(end);
         Ok(())
@@ -68,6 +83,11 @@ impl LogInner {
             }
         }
         let (place, segment) = self.place_of(index)?;
+        if writer.dir_dirty {
+            // A file whose removal is undone by a power loss would not fit behind one that is cut now.
+            self.core.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
+            writer.dir_dirty = false;
+        }
         // First the hint: old ones must not claim afterwards that the removed entries are durable.
         writer.synced_end = writer.synced_end.min(index);
         self.lower_progress(writer.synced_end)?;

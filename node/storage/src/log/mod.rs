@@ -9,11 +9,15 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use seriatim_proto::ids::Offset;
+use seriatim_runtime::clock;
 use tokio::sync::oneshot;
 
 use crate::{
-    Boundary, Frame, LogId, LogKey, LogOptions, Result, StorageError, bin::len64, core::Core,
-    engine::Work, progress::LogProgress,
+    Boundary, Frame, LogId, LogKey, LogOptions, Result, StorageError,
+    bin::len64,
+    core::Core,
+    engine::{FULL_DISK_RETRY, Work},
+    progress::LogProgress,
 };
 
 mod control;
@@ -24,6 +28,7 @@ mod scrub;
 mod state;
 mod write;
 
+pub(crate) use state::Start;
 use state::{LogState, Op, Reply};
 pub(crate) use write::Round;
 use write::Writer;
@@ -256,18 +261,17 @@ impl Log {
     /// Replaces the state machine's checkpoint; durable on return, after the log up to `at`.
     pub async fn save_checkpoint(&self, at: LogId, data: Bytes) -> Result<()> {
         self.sync().await?;
-        let inner = Arc::clone(&self.0);
-        let write = move || {
+        self.small_file("checkpoint", move |inner| {
             inner.ensure_dir(&mut inner.writer.lock())?;
             let _one_at_a_time = inner.small_files.lock();
             if inner.state.lock().term_at(at.index) != Some(at.term) {
                 return Err(inner.out_of_range(at.index));
             }
             files::write_checkpoint(&*inner.core.disk, &inner.dir, at, &data)?;
-            inner.state.lock().checkpoint = Some((at, data));
+            inner.state.lock().checkpoint = Some((at, data.clone()));
             Ok(())
-        };
-        self.0.core.blocking("checkpoint", write).await
+        })
+        .await
     }
 
     /// The last checkpoint.
@@ -277,16 +281,39 @@ impl Log {
 
     /// Replaces the boundary; durable on return. Save it before [`Log::purge`].
     pub async fn save_boundary(&self, boundary: Boundary) -> Result<()> {
-        let inner = Arc::clone(&self.0);
-        let write = move || {
+        self.small_file("boundary", move |inner| {
             inner.check_running()?;
             inner.ensure_dir(&mut inner.writer.lock())?;
             let _one_at_a_time = inner.small_files.lock();
             files::write_boundary(&*inner.core.disk, &inner.dir, &boundary)?;
-            inner.state.lock().boundary = Some(boundary);
+            inner.state.lock().boundary = Some(boundary.clone());
             Ok(())
-        };
-        self.0.core.blocking("boundary", write).await
+        })
+        .await
+    }
+
+    /// Replaces a small file beside the executor; waits for space as appends do.
+    async fn small_file(
+        &self,
+        name: &'static str,
+        write: impl Fn(&LogInner) -> Result<()> + Send + Sync + 'static,
+    ) -> Result<()> {
+        let write = Arc::new(write);
+        loop {
+            let (inner, write) = (Arc::clone(&self.0), Arc::clone(&write));
+            let core = &self.0.core;
+            match core.blocking(name, move || write(&inner)).await {
+                Err(error) if error.is_no_space() && core.engine.is_running() => {
+                    core.space.note(true);
+                    clock::sleep(FULL_DISK_RETRY).await;
+                }
+                Ok(()) => {
+                    core.space.note(false);
+                    return Ok(());
+                }
+                result => return result,
+            }
+        }
     }
 
     /// The last boundary.

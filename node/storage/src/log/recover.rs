@@ -3,7 +3,7 @@
 use std::{io, path::Path, sync::Arc};
 
 use bytes::Bytes;
-use seriatim_proto::ids::Offset;
+use seriatim_proto::{ids::Offset, settings::Durability};
 
 use super::{
     files,
@@ -86,12 +86,36 @@ pub(super) fn recover(core: &Core, key: LogKey, options: LogOptions) -> Result<R
     check_end(&state, &dir, synced_end)?;
     state.written_end = state.end();
     state.flushed_end = state.end();
+    if synced_end < state.end() && make_durable(core, &dir, &state)? {
+        synced_end = state.end();
+    }
     let writer = Writer {
         synced_end,
         has_dir,
+        // A process that was killed may have removed files without making that durable.
+        dir_dirty: has_dir,
         ..Writer::default()
     };
     Ok(Recovered { state, writer })
+}
+
+/// Syncs what a killed process may have left in the page cache only: whoever reads it here takes it for
+/// durable. Says whether it is. A log whose durability is left to the system is left to it here
+/// too, except that a sealed file must be durable before the next one is written.
+fn make_durable(core: &Core, dir: &Path, state: &LogState) -> Result<bool> {
+    let Some(last) = state.segments.last() else {
+        return Ok(true);
+    };
+    let sealed = last.summary.lock().sealed;
+    if state.options.durability != Durability::Fsync && !sealed {
+        return Ok(false);
+    }
+    let file = last.open(&*core.disk)?;
+    core.engine.sync(&*file, &last.path)?;
+    core.disk.sync_dir(dir).at("sync", dir)?;
+    let logs_dir = &core.logs_dir;
+    core.disk.sync_dir(logs_dir).at("sync", logs_dir)?;
+    Ok(true)
 }
 
 /// Whether the entry that was purged has another term in the segments.
@@ -140,6 +164,10 @@ fn list_segments(
         disk.remove_file(&path).at("remove", &path)?;
     }
     let (keep, purged) = split_purged(names_of(&entries), start);
+    if !purged.is_empty() {
+        // First the start that makes them superfluous, which a killed process may not have synced.
+        disk.sync_dir(dir).at("sync", dir)?;
+    }
     for (offset, index) in purged {
         let path = dir.join(segment::name_of(offset, index));
         disk.remove_file(&path).at("remove", &path)?;
@@ -236,18 +264,37 @@ fn load_last(disk: &dyn Disk, segment: &Arc<Segment>, synced_end: u64) -> Result
     let len = file.len().at("read the length of", &segment.path)?;
     if is_unfinished(segment, &*file)? {
         // Created, and lost power before its first sync.
-        return judge_missing(segment, 0, segment.first_index, synced_end).map(|()| 0);
+        return match judge_unfinished(segment, &*file, synced_end)? {
+            Tail::Damaged(what) => Err(StorageError::damaged(&segment.path, 0, what)),
+            Tail::Clean | Tail::Torn => Ok(0),
+        };
     }
     segment.check_header(&*file)?;
-    if let Some(footer) = footer::read(&*file, &segment.path)? {
+    let footer = footer::read(&*file, &segment.path)?;
+    let whole_by = |end: u64| {
+        footer
+            .as_ref()
+            .is_some_and(|f| f.summary.end_index() <= end)
+    };
+    if whole_by(synced_end)
+        && let Some(footer) = footer
+    {
         *segment.index.lock() = None;
-        let end = footer.summary.last.map_or(0, |last| last.index + 1);
         *segment.summary.lock() = footer.summary;
-        return Ok(end);
+        return Ok(synced_end);
     }
     let mut found = Found::new(segment);
     let stop = found.run(&*file)?;
     let (end, next_index) = (found.summary.end, found.next_index());
+    if stop == Stop::Footer
+        && let Some(footer) = footer.filter(|footer| footer.summary.end == end)
+    {
+        // Sealed, but nothing says that this was synced: then the footer alone proves nothing.
+        let known = found.synced_end;
+        *segment.summary.lock() = footer.summary;
+        *segment.index.lock() = Some(found.index);
+        return Ok(known);
+    }
     match judge_tail(segment, &*file, &stop, &found, synced_end)? {
         Tail::Damaged(what) => return Err(StorageError::damaged(&segment.path, end, what)),
         Tail::Clean => {}
@@ -288,6 +335,21 @@ pub(crate) fn is_unfinished(segment: &Segment, file: &dyn DiskFile) -> Result<bo
         .read_at(0, tail::SECTOR_LEN)
         .at("read", &segment.path)?;
     Ok(head.iter().all(|&byte| byte == 0))
+}
+
+/// Judges a file of which the beginning was never written, or was lost.
+pub(crate) fn judge_unfinished(
+    segment: &Segment,
+    file: &dyn DiskFile,
+    synced_end: u64,
+) -> Result<Tail> {
+    let judged = tail::judge(segment, file, &Stop::Zeros, 0, segment.first_index)?;
+    Ok(
+        match judge_missing(segment, 0, segment.first_index, synced_end) {
+            Err(StorageError::Damaged { what, .. }) => Tail::Damaged(what),
+            _ => judged,
+        },
+    )
 }
 
 /// Damage, if entries from `next_index` on are known to have been durable.

@@ -133,10 +133,7 @@ impl LogInner {
         let next = self.state.lock().next_op();
         match next {
             Next::Nothing => Begun::Idle,
-            Next::Control(op) => {
-                self.control(&mut writer, op);
-                Begun::Done
-            }
+            Next::Control(op) => self.control(&mut writer, op),
             Next::Append(appends) => self.begin_appends(&mut writer, appends),
         }
     }
@@ -228,9 +225,7 @@ impl LogInner {
                 writer.dir_dirty = false;
             }
             writer.active = None;
-        } else if let Some(active) = self.reopen()? {
-            writer.has_dir = true;
-            writer.active = Some(active);
+        } else if self.reopen(writer)? {
             return self.ready_segment(writer, segment_bytes, first);
         }
         if !writer.has_dir {
@@ -260,21 +255,30 @@ impl LogInner {
         Ok(())
     }
 
-    /// The last segment opened for writing, if it is not sealed.
-    fn reopen(&self) -> Result<Option<Active>> {
-        let Some(segment) = self.state.lock().segments.last().cloned() else {
-            return Ok(None);
+    /// Opens the last segment for writing, if it is not sealed; says whether there is one.
+    pub(crate) fn reopen(&self, writer: &mut Writer) -> Result<bool> {
+        let segment = {
+            let state = self.state.lock();
+            state.segments.last().cloned()
+        };
+        let Some(segment) = segment else {
+            return Ok(false);
         };
         let (sealed, position) = {
             let summary = segment.summary.lock();
             (summary.sealed, summary.end)
         };
         if sealed {
-            return Ok(None);
+            return Ok(false);
         }
         let file = segment.open(&*self.core.disk)?;
         let len = file.len().at("read the length of", &segment.path)?;
-        Ok(Some(Active::new(segment, file, position, len)))
+        let mut active = Active::new(segment, file, position, len);
+        // An earlier process may have written or cut it, and not synced.
+        active.dirty = true;
+        writer.has_dir = true;
+        writer.active = Some(active);
+        Ok(true)
     }
 
     /// Writes the footer and syncs the segment, which is never written again.

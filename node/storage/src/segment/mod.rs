@@ -78,6 +78,13 @@ pub(crate) struct Summary {
     pub(crate) sealed: bool,
 }
 
+impl Summary {
+    /// Index after the last entry.
+    pub(crate) fn end_index(&self) -> u64 {
+        self.last.map_or(0, |last| last.index + 1)
+    }
+}
+
 /// One file of a log.
 #[derive(Debug)]
 pub(crate) struct Segment {

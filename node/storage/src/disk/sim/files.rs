@@ -56,30 +56,37 @@ impl Inode {
         }
     }
 
-    /// Keeps what was synced, and of each later change nothing, all, or for a write some sectors.
+    /// Keeps what was synced, and of each later change nothing, all, or for a write some sectors. A sector
+    /// is written as it is in memory: with what earlier writes left in it.
     pub(super) fn crash(&mut self, rng: &mut SmallRng) {
         // Often nothing reached the disk; otherwise each write fares on its own.
         let all_lost = rng.random_range(0..2) == 0;
+        // The file as it was in memory after each change.
+        let mut memory = self.durable.clone();
         for change in self.unsynced.drain(..) {
             if all_lost {
                 continue;
             }
-            match (change, rng.random_range(0..3)) {
-                (_, 0) => {}
-                (Change::SetLen(len), _) => self.durable.resize(len, 0),
-                (Change::Write(position, bytes), 1) => put(&mut self.durable, position, &bytes),
-                (Change::Write(position, bytes), _) => {
-                    let mut at = position;
-                    let mut rest = bytes.as_slice();
-                    while !rest.is_empty() {
-                        let to_boundary = SECTOR_BYTES - at % SECTOR_BYTES;
-                        let (sector, after) = rest.split_at(to_boundary.min(rest.len()));
-                        if rng.random_range(0..2) == 0 {
-                            put(&mut self.durable, at, sector);
-                        }
-                        at += sector.len();
-                        rest = after;
+            let fate = rng.random_range(0..3);
+            let (position, end) = match change {
+                Change::SetLen(len) => {
+                    memory.resize(len, 0);
+                    if fate > 0 {
+                        self.durable.resize(len, 0);
                     }
+                    continue;
+                }
+                Change::Write(position, bytes) => {
+                    put(&mut memory, position, &bytes);
+                    (position, position + bytes.len())
+                }
+            };
+            let first = position - position % SECTOR_BYTES;
+            for sector in (first..end).step_by(SECTOR_BYTES) {
+                if fate == 1 || (fate == 2 && rng.random_range(0..2) == 0) {
+                    let to = (sector + SECTOR_BYTES).min(memory.len());
+                    let bytes = memory.get(sector..to).unwrap_or_default();
+                    put(&mut self.durable, sector, bytes);
                 }
             }
         }

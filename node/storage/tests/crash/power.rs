@@ -1,0 +1,166 @@
+//! The end of a process and of the power, after every operation of a script and at random.
+
+use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
+use seriatim_storage::disk::sim::SimDisk;
+use std::sync::Arc;
+
+use crate::{
+    common::faulty::Faulty,
+    life::{GROUPS, Known, recovered, run, work},
+    model::Step,
+};
+
+/// Everything a replica does, each at least once after each other kind of thing.
+fn script() -> Vec<(usize, Step)> {
+    use Step::*;
+    vec![
+        (0, Append(1, 1, 100)),
+        (0, Vote),
+        (1, Append(3, 2, 300)),
+        (0, Append(4, 1, 900)),
+        (0, Append(1, 5, 1000)),
+        (0, Truncate(3)),
+        (0, Blank),
+        (1, Vote),
+        (0, Append(2, 1, 20)),
+        (0, Checkpoint),
+        (0, Append(1, 3, 1500)),
+        (0, Truncate(2)),
+        (0, Append(6, 1, 600)),
+        (0, Purge(3)),
+        (0, Boundary),
+        (0, Truncate(100)),
+        (0, Blank),
+        (0, Append(1, 2, 4000)),
+        (1, Restart(9)),
+        (1, Append(3, 1, 700)),
+        (0, Purge(0)),
+        (1, Vote),
+        (0, Append(2, 2, 1200)),
+        (1, Append(1, 4, 800)),
+        (1, Truncate(6)),
+        (1, Restart(0)),
+        (1, Blank),
+        (0, Sync),
+    ]
+}
+
+/// How a process ends.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// The power goes with it.
+    Power,
+    /// It is killed, and the power goes after the next one has started.
+    Kill,
+}
+
+/// Lets a script run for so many operations; whether it ended before them.
+fn ended_after(seed: u64, operations: u64, end: End) -> bool {
+    let disk = SimDisk::new(seed);
+    let faulty = Faulty::new(Arc::new(disk.clone()));
+    faulty.stop_after(operations);
+    let mut known = Known::default();
+    let finished = run(work(&faulty, &script(), &mut known)).is_ok();
+    match end {
+        End::Power => disk.crash(),
+        End::Kill => disk.kill_process(),
+    }
+    let first = run(recovered(&disk, &known));
+    disk.crash();
+    // What a killed process had cut or purged, and not synced, may come back.
+    let found = run(recovered(&disk, &known));
+    for (first, found) in first.acked.iter().zip(&found.acked) {
+        found.check_kept(first);
+    }
+    // And the log goes on.
+    disk.kill_process();
+    let mut known = found;
+    let faulty = Faulty::new(Arc::new(disk.clone()));
+    run(work(&faulty, &script(), &mut known)).unwrap();
+    disk.crash();
+    let _found = run(recovered(&disk, &known));
+    finished
+}
+
+fn after_every_operation(seeds: std::ops::Range<u64>, end: End) {
+    let mut runs = 0;
+    for seed in seeds {
+        let mut operations = 0;
+        loop {
+            let caught = std::panic::catch_unwind(|| ended_after(seed, operations, end));
+            let Ok(finished) = caught else {
+                panic!("seed {seed}, {end:?} after {operations} operations");
+            };
+            runs += 1;
+            if finished {
+                break;
+            }
+            operations += 1;
+        }
+        assert!(operations > 100, "{operations}");
+    }
+    assert!(runs > 100);
+}
+
+#[test]
+fn power_loss_after_every_operation() {
+    after_every_operation(0..6, End::Power);
+}
+
+#[test]
+fn power_loss_after_every_operation_with_other_seeds() {
+    after_every_operation(6..12, End::Power);
+}
+
+#[test]
+fn a_kill_after_every_operation_and_power_loss_later() {
+    after_every_operation(20..22, End::Kill);
+}
+
+fn random_step(rng: &mut SmallRng) -> Step {
+    match rng.random_range(0..20) {
+        0..9 => Step::Append(
+            rng.random_range(1..5),
+            rng.random_range(1..4),
+            rng.random_range(0..2000),
+        ),
+        9 | 10 => Step::Blank,
+        11 | 12 => Step::Truncate(rng.random_range(1..8)),
+        13 => Step::Purge(rng.random_range(0..6)),
+        14 => Step::Checkpoint,
+        15 => Step::Boundary,
+        16 => Step::Restart(rng.random_range(0..5)),
+        17 | 18 => Step::Vote,
+        _ => Step::Sync,
+    }
+}
+
+#[test]
+fn many_lives_with_random_ends() {
+    for seed in 0..60 {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let disk = SimDisk::new(seed);
+        let mut known = Known::default();
+        for life in 0..8 {
+            let steps: Vec<_> = (0..30)
+                .map(|_| (rng.random_range(0..GROUPS), random_step(&mut rng)))
+                .collect();
+            let operations = rng.random_range(0..150);
+            let kill = rng.random_range(0..3) == 0;
+            let mut one_life = || {
+                let faulty = Faulty::new(Arc::new(disk.clone()));
+                faulty.stop_after(operations);
+                let _ended = run(work(&faulty, &steps, &mut known));
+                if kill {
+                    disk.kill_process();
+                } else {
+                    disk.crash();
+                }
+                known = run(recovered(&disk, &known));
+                disk.kill_process();
+            };
+            let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut one_life));
+            assert!(caught.is_ok(), "seed {seed}, life {life}");
+        }
+    }
+}
