@@ -86,7 +86,7 @@ pub(super) fn recover(core: &Core, key: LogKey, options: LogOptions) -> Result<R
     check_end(&state, &dir, synced_end)?;
     state.written_end = state.end();
     state.flushed_end = state.end();
-    if synced_end < state.end() && make_durable(core, &dir, &state)? {
+    if make_durable(core, &dir, &state, synced_end)? {
         synced_end = state.end();
     }
     let writer = Writer {
@@ -101,14 +101,15 @@ pub(super) fn recover(core: &Core, key: LogKey, options: LogOptions) -> Result<R
 
 /// Syncs what a killed process may have left in the page cache only: whoever reads it here takes it for
 /// durable. Says whether it is. A log whose durability is left to the system is left to it here
-/// too, except that a sealed file must be durable before the next one is written.
-fn make_durable(core: &Core, dir: &Path, state: &LogState) -> Result<bool> {
+/// too, except that a sealed file must be durable, with its footer, before the next one is written.
+fn make_durable(core: &Core, dir: &Path, state: &LogState, synced_end: u64) -> Result<bool> {
     let Some(last) = state.segments.last() else {
         return Ok(true);
     };
     let sealed = last.summary.lock().sealed;
-    if state.options.durability != Durability::Fsync && !sealed {
-        return Ok(false);
+    let durable = synced_end >= state.end();
+    if !sealed && (durable || state.options.durability != Durability::Fsync) {
+        return Ok(durable);
     }
     let file = last.open(&*core.disk)?;
     core.engine.sync(&*file, &last.path)?;
