@@ -143,14 +143,16 @@ impl RaftLogStorage<Types> for Lenient {
     {
         let last = self.0.log.last_log_id();
         let mut next = last.map_or(0, |last| last.index + 1);
-        let mut term = last.map_or(0, |last| last.term);
         let mut all = Vec::new();
         for entry in entries {
             let id = from_raft(&entry.log_id);
             for index in next..id.index {
-                all.push(RaftEntry::new_blank(to_raft(LogId { term, index })));
+                let id = LogId {
+                    term: id.term,
+                    index,
+                };
+                all.push(RaftEntry::new_blank(to_raft(id)));
             }
-            term = id.term;
             next = id.index + 1;
             all.push(entry);
         }
@@ -267,7 +269,7 @@ async fn payloads_come_back_from_the_log() {
     let log = &store.0.log;
     log.append(
         frames,
-        Box::new(move |result| drop(tell.send(result.is_ok()))),
+        Box::new(move |result| assert_eq!(tell.send(result.is_ok()), Ok(()))),
     )
     .unwrap();
     assert!(done.await.unwrap());

@@ -108,6 +108,7 @@ pub fn verify_dir(
         };
         let mut expected = None;
         let mut end = start.map_or(0, |start| start.index());
+        let mut end_position = 0;
         for (at, segment) in segments.iter().enumerate() {
             let is_last = at + 1 == segments.len();
             let whole = verify_segment(disk, segment, is_last, &mut report)?;
@@ -117,20 +118,15 @@ pub fn verify_dir(
                 let what = format!("entry {index} with offset {offset} should begin this segment");
                 report.damaged(&segment.path, 0, what);
             }
-            expected = whole;
-            end = whole.map_or(u64::MAX, |(index, _)| end.max(index));
+            expected = whole.map(|whole| (whole.next_index, whole.next_offset));
+            end = whole.map_or(u64::MAX, |whole| end.max(whole.next_index));
+            end_position = whole.map_or(0, |whole| whole.end);
             progress(report.bytes, all);
         }
         if end < durable_end {
             let what = format!("entry {end} is missing, but all below {durable_end} were durable");
-            let (file, len) = match segments.last() {
-                Some(last) => {
-                    let file = last.open_reader(disk)?;
-                    (&last.path, file.len().at("read the length of", &last.path)?)
-                }
-                None => (&folder, 0),
-            };
-            report.damaged(file, len, what);
+            let file = segments.last().map_or(&folder, |last| &last.path);
+            report.damaged(file, end_position, what);
         }
     }
     Ok(report)
@@ -215,13 +211,22 @@ fn segments_of(disk: &dyn Disk, dir: &Path, key: LogKey) -> Result<Vec<Segment>>
         .collect())
 }
 
-/// Verifies one file; returns the entry and offset that come after it, unless it is damaged.
+/// What comes after a file.
+#[derive(Debug, Clone, Copy)]
+struct Whole {
+    next_index: u64,
+    next_offset: Offset,
+    /// The position behind its last frame.
+    end: u64,
+}
+
+/// Verifies one file; returns what comes after it, unless it is damaged.
 fn verify_segment(
     disk: &dyn Disk,
     segment: &Segment,
     is_last: bool,
     report: &mut VerifyReport,
-) -> Result<Option<(u64, Offset)>> {
+) -> Result<Option<Whole>> {
     let file = &*segment.open_reader(disk)?;
     let before = report.damage.len();
     let len = file.len().at("read the length of", &segment.path)?;
@@ -232,7 +237,11 @@ fn verify_segment(
             Tail::Damaged(what) => report.damaged(&segment.path, 0, what),
             Tail::Clean | Tail::Torn => report.torn_bytes += len,
         }
-        return Ok(Some((segment.first_index, segment.base_offset)));
+        return Ok(Some(Whole {
+            next_index: segment.first_index,
+            next_offset: segment.base_offset,
+            end: 0,
+        }));
     }
     if let Err(error) = segment.check_header(file) {
         report.note(error)?;
@@ -268,7 +277,11 @@ fn verify_segment(
         verify_behind(file, segment, at, report)?;
         return Ok(None);
     }
-    Ok(Some((next, found.next_offset())))
+    Ok(Some(Whole {
+        next_index: next,
+        next_offset: found.next_offset(),
+        end: at,
+    }))
 }
 
 /// Goes on behind a damaged place, so that every further one is named too.
@@ -359,7 +372,7 @@ pub fn dump(
             let file = segment.open_reader(disk)?;
             let mut more = true;
             let mut found = Found::new(&segment);
-            let stop = found.run_with(&*file, &mut |position, frame: &Frame| {
+            let stop = found.run_with(&*file, u64::MAX, &mut |position, frame: &Frame| {
                 more = each(DumpedFrame {
                     log: key,
                     file: segment.path.clone(),

@@ -361,14 +361,13 @@ impl LogInner {
         })
     }
 
-    /// Whether the file of an error has left the log meanwhile, by a purge or a truncation.
+    /// Whether the file of an error has left the log meanwhile, by a purge.
     fn is_gone(&self, error: &StorageError) -> bool {
-        let StorageError::Damaged { file, position, .. } = error else {
+        let StorageError::Damaged { file, .. } = error else {
             return false;
         };
         let state = self.state.lock();
-        let segment = state.segments.iter().find(|segment| segment.path == *file);
-        segment.is_none_or(|segment| *position >= segment.summary.lock().end)
+        !state.segments.iter().any(|segment| segment.path == *file)
     }
 
     fn offset_for_time(&self, time: i64, before: Offset) -> Result<Option<(Offset, i64)>> {

@@ -228,7 +228,8 @@ fn load_sealed(disk: &dyn Disk, segment: &Arc<Segment>, next: &Segment) -> Resul
         }
         None => {
             tracing::warn!(file = %segment.path.display(), "rebuild the index of a segment");
-            let (summary, index) = segment.rebuild(&*file)?;
+            let (summary, index) =
+                segment.rebuild(&*file, u64::MAX, Some((next.first_index, next.base_offset)))?;
             *segment.index.lock() = Some(index);
             Summary {
                 sealed: true,

@@ -45,8 +45,8 @@ impl LogInner {
     fn read_sealed(&self, segment: &Arc<Segment>) -> Result<()> {
         let file = segment.open_reader(&*self.core.disk)?;
         segment.check_header(&*file)?;
-        let (found, _) = segment.rebuild(&*file)?;
         let known = segment.summary.lock().clone();
+        let (found, _) = segment.rebuild(&*file, known.end, None)?;
         if !known.sealed {
             return Ok(());
         }

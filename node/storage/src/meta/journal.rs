@@ -46,7 +46,10 @@ impl MetaJournal {
         let bytes = file.read_at(0, len_usize(len)).at("read", &path)?;
         let header_bytes = len64(file::PREFIX_BYTES);
         let mut map = Map::new();
-        let end = if bytes.iter().take(file::PREFIX_BYTES).all(|&byte| byte == 0) {
+        // A header that was never written in full has nothing behind it.
+        let is_new = bytes.len() < file::PREFIX_BYTES
+            || bytes.iter().take(file::PREFIX_BYTES).all(|&byte| byte == 0);
+        let end = if is_new {
             let header = file::encode_header(FileKind::Meta, &[]);
             file.set_len(0).at("empty", &path)?;
             file.write_at(0, &mut [IoSlice::new(&header)])

@@ -244,7 +244,10 @@ impl Segment {
         };
         let index = match index {
             Some(index) => index,
-            None => self.rebuild(file)?.1,
+            None => {
+                let end = self.summary.lock().end;
+                self.rebuild(file, end, None)?.1
+            }
         };
         let found = look(&index);
         let mut slot = self.index.lock();
@@ -254,12 +257,18 @@ impl Segment {
         Ok(found)
     }
 
-    /// Reads every frame up to the known end, or of a segment whose end is not known all frames, for
-    /// what the footer would say.
-    pub(crate) fn rebuild(&self, file: &dyn DiskFile) -> Result<(Summary, Vec<IndexEntry>)> {
+    /// Reads every frame below `end`, for what the footer would say. Something that is no frame is
+    /// damage, unless it comes where `next` is expected: then it is a footer that rotted.
+    pub(crate) fn rebuild(
+        &self,
+        file: &dyn DiskFile,
+        end: u64,
+        next: Option<(u64, Offset)>,
+    ) -> Result<(Summary, Vec<IndexEntry>)> {
         let mut found = scan::Found::new(self);
-        match found.run(file)? {
+        match found.run_to(file, end)? {
             scan::Stop::Zeros | scan::Stop::Footer | scan::Stop::End => {}
+            scan::Stop::Bad { .. } if next == Some((found.next_index(), found.next_offset())) => {}
             scan::Stop::Bad { position, error } => {
                 return Err(StorageError::damaged(
                     &self.path,

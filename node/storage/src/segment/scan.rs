@@ -189,18 +189,24 @@ impl<'a> Found<'a> {
 
     /// Reads until something stops it.
     pub(crate) fn run(&mut self, file: &dyn DiskFile) -> Result<Stop> {
-        self.run_with(file, &mut |_, _| true)
+        self.run_with(file, u64::MAX, &mut |_, _| true)
+    }
+
+    /// The same, and looks at no byte from `end` on.
+    pub(crate) fn run_to(&mut self, file: &dyn DiskFile, end: u64) -> Result<Stop> {
+        self.run_with(file, end, &mut |_, _| true)
     }
 
     /// The same, and shows every frame; stops early with [`Stop::End`] when told `false`.
     pub(crate) fn run_with(
         &mut self,
         file: &dyn DiskFile,
+        end: u64,
         each: &mut dyn FnMut(u64, &Frame) -> bool,
     ) -> Result<Stop> {
         let path = &self.segment.path;
         let len = file.len().at("read the length of", path)?;
-        let mut frames = Frames::new(file, path, HEADER_BYTES, len, CHUNK_BYTES);
+        let mut frames = Frames::new(file, path, HEADER_BYTES, len.min(end), CHUNK_BYTES);
         loop {
             let position = frames.position;
             match frames.next()? {

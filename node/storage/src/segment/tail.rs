@@ -107,9 +107,7 @@ fn look_behind(
     loop {
         // Chunks overlap by less than a magic, so that none is missed between two.
         let bytes = Bytes::from(file.read_at(at, CHUNK_BYTES).at("read", path)?);
-        if bytes.iter().any(|&byte| byte != 0) {
-            behind.all_zeros = false;
-        }
+        behind.all_zeros &= is_zeros(&bytes);
         for start in candidates(&bytes) {
             let found_at = at + len64(start);
             if found_at == position {
@@ -136,13 +134,32 @@ fn look_behind(
     }
 }
 
-/// Where the magic of a frame occurs.
+/// Where the magic of a frame occurs. Most of what lies behind a tail are zeros, which are passed over
+/// by blocks.
 fn candidates(bytes: &[u8]) -> impl Iterator<Item = usize> {
-    bytes
-        .windows(frame::MAGIC.len())
-        .enumerate()
-        .filter(|(_, window)| *window == frame::MAGIC)
-        .map(|(at, _)| at)
+    let blocks = bytes.chunks(ZEROS.len()).enumerate();
+    let blocks = blocks.filter(|(_, block)| !is_zeros(block));
+    blocks.flat_map(|(number, block)| {
+        let start = number * ZEROS.len();
+        let end = bytes
+            .len()
+            .min(start + block.len() + frame::MAGIC.len() - 1);
+        let windows = bytes
+            .get(start..end)
+            .unwrap_or_default()
+            .windows(frame::MAGIC.len())
+            .enumerate();
+        windows
+            .filter(|(_, window)| *window == frame::MAGIC)
+            .map(move |(at, _)| start + at)
+    })
+}
+
+static ZEROS: [u8; 4096] = [0; 4096];
+
+fn is_zeros(bytes: &[u8]) -> bool {
+    let mut blocks = bytes.chunks(ZEROS.len());
+    blocks.all(|block| ZEROS.starts_with(block))
 }
 
 fn frame_at(segment: &Segment, file: &dyn DiskFile, position: u64) -> Result<Option<Frame>> {

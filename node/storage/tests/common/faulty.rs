@@ -223,9 +223,12 @@ impl DiskFile for FaultyFile {
     fn write_at(&self, position: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
         let gate = self.disk.gate(Op::Write, &self.path);
         if gate.is_err() && self.disk.alive().is_ok() {
-            // After an error any part may have been written: here it is the first half.
+            // After an error any part may have been written: here it is the first half, in whole
+            // sectors.
             let all: Vec<u8> = slices.iter().flat_map(|s| s.iter().copied()).collect();
-            let half = &all[..all.len() / 2];
+            let past = position % 512;
+            let half = (past as usize + all.len() / 2) / 512 * 512;
+            let half = &all[..half.saturating_sub(past as usize)];
             self.inner.write_at(position, &mut [IoSlice::new(half)])?;
         }
         gate?;
