@@ -250,6 +250,14 @@ mod tests {
     }
 
     #[test]
+    fn golden_small_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("small");
+        write_small(&PosixDisk, &path, FileKind::Identity, &[b"first ", b"body"]).unwrap();
+        crate::golden::check("small_file.bin", &std::fs::read(&path).unwrap());
+    }
+
+    #[test]
     fn a_file_of_another_kind_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("small");

@@ -13,6 +13,8 @@ mod engine;
 mod error;
 mod file;
 pub mod frame;
+#[cfg(test)]
+mod golden;
 mod handles;
 mod identity;
 mod log;

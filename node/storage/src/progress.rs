@@ -277,6 +277,20 @@ mod tests {
     }
 
     #[test]
+    fn golden_progress() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = Progress::open(&PosixDisk, dir.path()).unwrap();
+        file.put(key(1), progress(5)).unwrap();
+        let nothing_committed = LogProgress {
+            synced_end: 9,
+            committed: None,
+        };
+        file.put(key(2), nothing_committed).unwrap();
+        let bytes = std::fs::read(dir.path().join("progress")).unwrap();
+        crate::golden::check("progress.bin", &bytes);
+    }
+
+    #[test]
     fn a_torn_slot_says_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let file = Progress::open(&PosixDisk, dir.path()).unwrap();

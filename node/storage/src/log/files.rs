@@ -245,3 +245,34 @@ fn read_id(reader: &mut Reader<'_>) -> Option<LogId> {
 fn too_short(path: &Path) -> StorageError {
     StorageError::damaged(path, 0, "the file is too short for its fields")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{disk::OpenMode, golden};
+
+    #[test]
+    fn golden_small_files() {
+        let disk = crate::disk::sim::SimDisk::new(1);
+        let dir = Path::new("/");
+        let at = LogId { term: 2, index: 9 };
+        let boundary = Boundary {
+            log_id: at,
+            next_offset: Offset(31),
+            membership: Bytes::from_static(b"members"),
+            state: Bytes::from_static(b"state"),
+        };
+        write_start(&disk, dir, at, Offset(31)).unwrap();
+        write_checkpoint(&disk, dir, at, b"data").unwrap();
+        write_boundary(&disk, dir, &boundary).unwrap();
+        for name in [START, CHECKPOINT, BOUNDARY] {
+            let file = disk.open(&dir.join(name), OpenMode::Read).unwrap();
+            golden::check(&format!("{name}.bin"), &file.read_at(0, 1000).unwrap());
+        }
+        let start = read_start(&disk, dir).unwrap().unwrap();
+        assert_eq!((start.purged, start.offset), (Some(at), Offset(31)));
+        let checkpoint = read_checkpoint(&disk, dir).unwrap();
+        assert_eq!(checkpoint, Some((at, Bytes::from_static(b"data"))));
+        assert_eq!(read_boundary(&disk, dir).unwrap(), Some(boundary));
+    }
+}

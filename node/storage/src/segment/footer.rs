@@ -204,3 +204,7 @@ impl Footer {
         Some(index)
     }
 }
+
+#[cfg(test)]
+#[path = "footer_tests.rs"]
+mod tests;

@@ -328,6 +328,19 @@ mod tests {
     }
 
     #[test]
+    fn golden_header() {
+        let disk = crate::disk::sim::SimDisk::new(1);
+        let key = "g3-r4".parse().unwrap();
+        let segment = Segment::new(key, Path::new("/"), Offset(0x55), 0x66);
+        let file = segment.create(&disk).unwrap();
+        let bytes = file.read_at(0, 100).unwrap();
+        crate::golden::check("segment_header.bin", &bytes);
+        segment.check_header(&*file).unwrap();
+        let other = Segment::new(key, Path::new("/"), Offset(0x55), 0x67);
+        assert!(other.check_header(&*file).unwrap_err().is_damage());
+    }
+
+    #[test]
     fn marks() {
         let frame = mark(LogId { term: 1, index: 2 }, Offset(3), 9);
         assert_eq!(mark_of(&frame), Some(9));
