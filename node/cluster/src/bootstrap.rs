@@ -85,7 +85,7 @@ async fn restart(inner: &Arc<Inner>, cluster_id: &str) -> Result<ReplicaId, Clus
     if let Some(group) = group
         && first
         && replica == ReplicaId(1)
-        && group.status().membership.is_empty()
+        && !group.is_initialized().await?
     {
         tracing::info!("the cluster was not yet founded when this node stopped: going on");
         founding::finish_founding(inner, &group, cluster_id).await?;

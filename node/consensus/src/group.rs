@@ -115,6 +115,13 @@ impl Group {
         }
     }
 
+    /// Whether the group has members: the log or a boundary names some. Unlike
+    /// [`status`](Self::status), which follows the engine's metrics, true from the moment of opening.
+    pub async fn is_initialized(&self) -> Result<bool, ConsensusError> {
+        let asked = Box::pin(self.0.raft.is_initialized()).await;
+        asked.map_err(|fatal| ConsensusError::Stopped(fatal.to_string()))
+    }
+
     /// Enqueues a proposal for the leader of `term`; proposals keep the order in which these calls
     /// return. The result arrives when the entry is applied.
     pub async fn submit(&self, proposal: Proposal, term: u64) -> Result<Pending, ProposeError> {
