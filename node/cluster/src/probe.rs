@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use parking_lot::Mutex;
 use prost::Message as _;
-use seriatim_consensus::LaneService;
+use seriatim_consensus::{LaneError, LaneService};
 use seriatim_proto::{ids::NodeId, internal::v1 as wire};
 
 use crate::{cluster::Inner, control};
@@ -107,17 +107,26 @@ fn meet(inner: &Inner, reply: &wire::ProbeReply) {
 }
 
 async fn ask(inner: &Inner, address: &str) -> Result<wire::ProbeReply, String> {
+    let ours = inner.founding.cluster_id();
     let request = wire::ProbeRequest {
         node_id: inner.me().0,
-        cluster_id: inner.founding.cluster_id(),
+        cluster_id: ours.clone(),
     };
     let body = Bytes::from(request.encode_to_vec());
-    let (_, bytes) = inner
-        .lane
-        .call_addr(address, KIND, body, TIMEOUT)
-        .await
-        .map_err(|error| error.to_string())?;
-    wire::ProbeReply::decode(bytes).map_err(|error| error.to_string())
+    match inner.lane.call_addr(address, KIND, body, TIMEOUT).await {
+        Ok((_, bytes)) => wire::ProbeReply::decode(bytes).map_err(|error| error.to_string()),
+        // A node of another cluster does not get as far as the question, but its refusal is answer
+        // enough.
+        Err(LaneError::Refused { cluster_id, .. })
+            if !cluster_id.is_empty() && !ours.is_empty() && cluster_id != ours =>
+        {
+            Ok(wire::ProbeReply {
+                cluster_id,
+                ..wire::ProbeReply::default()
+            })
+        }
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 #[derive(Debug)]

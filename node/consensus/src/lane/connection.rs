@@ -108,7 +108,7 @@ async fn connect(
     let refused = if hello.refused.is_empty() {
         objection(lane, &hello)
     } else {
-        Some(hello.refused)
+        Some(hello.refused.clone())
     };
     match refused {
         Some(why) => {
@@ -116,6 +116,7 @@ async fn connect(
             Err(LaneError::Refused {
                 address: address.to_owned(),
                 why,
+                cluster_id: hello.cluster_id,
             })
         }
         None => Ok((NodeId(hello.node_id), reader, writer)),

@@ -65,6 +65,8 @@ pub enum LaneError {
         address: String,
         /// What it said.
         why: String,
+        /// The cluster that the peer belongs to; empty if it belongs to none.
+        cluster_id: String,
     },
     /// No answer in time; the request may have been handled.
     #[error("{address} did not answer within {} ms", after.as_millis())]
