@@ -64,20 +64,21 @@ pub(crate) async fn fetch(
     let Some(Kind::Open(open)) = requests.message().await?.and_then(|first| first.kind) else {
         return Err(invalid("the first message of a fetch stream must open it"));
     };
-    let mut grant = open.grant_bytes;
+    // Totals: what the last batch takes beyond the grant is owed, and the next grant pays for it.
+    let (mut granted, mut sent) = (open.grant_bytes, 0_u64);
     let mut session = broker
         .fetch_session(open)
         .map_err(|error| status::of(&error))?;
     let (sender, answers) = mpsc::channel(ANSWERS);
     let serving = task::spawn("fetch-stream", async move {
         let mut heard = true;
-        while heard || grant > 0 {
-            let room = usize::try_from(grant).unwrap_or(usize::MAX);
+        while heard || granted > sent {
+            let room = usize::try_from(granted.saturating_sub(sent)).unwrap_or(usize::MAX);
             tokio::select! {
                 biased;
                 message = requests.message(), if heard => match message {
                     Ok(Some(v1::FetchStreamRequest { kind: Some(Kind::GrantBytes(more)) })) => {
-                        grant = grant.saturating_add(more);
+                        granted = granted.saturating_add(more);
                     }
                     Ok(Some(_)) => {
                         let error = v1::Error::new(
@@ -91,10 +92,10 @@ pub(crate) async fn fetch(
                     Err(_broken) => return,
                 },
                 () = sender.closed() => return,
-                answer = session.next(room), if grant > 0 => {
+                answer = session.next(room), if granted > sent => {
                     let failed = answer.is_err();
                     if let Ok(answer) = &answer {
-                        grant = grant.saturating_sub(answer.record_batches.len() as u64);
+                        sent = sent.saturating_add(answer.record_batches.len() as u64);
                     }
                     let answer = answer.map_err(|error| status::of(&error));
                     if sender.send(answer).await.is_err() || failed {
