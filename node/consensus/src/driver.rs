@@ -5,11 +5,11 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use seriatim_proto::ids::GroupId;
 use seriatim_runtime::{
     clock::{self, Instant},
-    rng,
+    rng, task,
 };
+use seriatim_storage::LogKey;
 
 use crate::{ConsensusOptions, Group, Role, registry::Groups};
 
@@ -21,25 +21,38 @@ struct Plan {
     heartbeat: Instant,
     /// Silence after which this replica asks for votes; drawn anew after each attempt.
     patience: Duration,
+    /// The group is being stopped.
+    stopping: bool,
 }
 
 pub(crate) async fn run(groups: Arc<Groups>, options: ConsensusOptions) {
-    let mut plans: HashMap<GroupId, Plan> = HashMap::new();
+    let mut plans: HashMap<LogKey, Plan> = HashMap::new();
     loop {
         clock::sleep(STEP).await;
         let all = groups.all();
         if plans.len() > 2 * all.len() + 16 {
-            plans.retain(|id, _plan| groups.get(*id).is_some());
+            plans.retain(|key, _plan| {
+                let open = groups.get(key.group);
+                open.is_some_and(|group| group.key() == *key)
+            });
         }
         for group in all {
-            let plan = plans.entry(group.key().group).or_insert_with(|| Plan {
+            let plan = plans.entry(group.key()).or_insert_with(|| Plan {
                 heartbeat: clock::now() + rng::duration_below(options.heartbeat_interval),
                 // A group that was just opened has no leader to be patient with.
                 patience: Duration::from_millis(100)
                     + rng::duration_below(options.election_timeout / 2),
+                stopping: false,
             });
             drive(&group, plan, &options).await;
         }
+    }
+}
+
+/// Stops a group whose log has stopped; its state then says so.
+async fn stop(group: Group) {
+    if let Err(error) = Box::pin(group.raft().shutdown()).await {
+        tracing::warn!(group = group.name(), %error, "the group did not stop cleanly");
     }
 }
 
@@ -49,7 +62,14 @@ async fn drive(group: &Group, plan: &mut Plan, options: &ConsensusOptions) {
         let state = state.borrow();
         (state.role, state.failed.is_some())
     };
-    if failed {
+    if failed || plan.stopping {
+        return;
+    }
+    if group.log().poisoned().is_some() {
+        // The engine would notice at its next write. Until then a leader whose log cannot be read
+        // would keep the others from taking over.
+        plan.stopping = true;
+        drop(task::spawn("stop-group", stop(group.clone())));
         return;
     }
     let now = clock::now();
