@@ -15,6 +15,7 @@ mod guardian;
 pub mod http;
 pub mod judge;
 pub mod node;
+pub mod overload;
 pub mod ports;
 pub mod procfs;
 pub mod replicas;
