@@ -18,6 +18,7 @@ pub mod node;
 pub mod overload;
 pub mod ports;
 pub mod procfs;
+pub mod producing;
 pub mod replicas;
 pub mod small_disk;
 pub mod story;

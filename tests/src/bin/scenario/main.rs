@@ -1,2 +1,71 @@
-//! placeholder
-fn main() {}
+//! Full-size runs of what a cluster must hold, with their figures. For figures that mean anything:
+//! `cargo run --release -p seriatim-tests --bin scenario -- failover`
+//!
+//! Data goes to the folder for temporary files (`TMPDIR`). The exit code is 0 if every target was
+//! met.
+
+mod big_restart;
+mod failover;
+mod kill_all;
+mod many_partitions;
+mod memory;
+mod report;
+mod writes;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::report::Report;
+
+/// Full-size runs of what a cluster must hold
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(subcommand)]
+    scenario: Scenario,
+    /// Print one JSON object instead of a table
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Scenario {
+    /// The leader is killed again and again: how long do writes stop?
+    Failover(failover::Args),
+    /// All nodes are killed again and again while events are written: is anything lost?
+    KillAll(kill_all::Args),
+    /// A topic of very many partitions: created, idle, restarted
+    ManyPartitions(many_partitions::Args),
+    /// Much data, and all nodes killed: how long until all of it can be written to?
+    BigRestart(big_restart::Args),
+    /// Very many clients that write as fast as they can: how much memory does a node take?
+    Memory(memory::Args),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    match Box::pin(run(args.scenario))
+        .await
+        .and_then(|report| report.print(args.json))
+    {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            report::progress(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(scenario: Scenario) -> anyhow::Result<Report> {
+    // Building is no part of any figure.
+    let _binary = seriatim_tests::binary::seriatim()?;
+    match scenario {
+        Scenario::Failover(args) => failover::run(args).await,
+        Scenario::KillAll(args) => kill_all::run(args).await,
+        Scenario::ManyPartitions(args) => many_partitions::run(args).await,
+        Scenario::BigRestart(args) => big_restart::run(args).await,
+        Scenario::Memory(args) => memory::run(args).await,
+    }
+}
