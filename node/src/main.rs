@@ -3,6 +3,8 @@
 mod cli;
 mod config;
 mod demo;
+#[cfg(test)]
+mod docs;
 mod logging;
 mod node;
 

@@ -6,11 +6,10 @@ use anyhow::Context as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use seriatim_broker::{Broker, BrokerLimits};
 use seriatim_cluster::{Cluster, ClusterOptions};
-use seriatim_consensus::{Consensus, ConsensusOptions, Lane};
+use seriatim_consensus::{Consensus, Lane};
 use seriatim_gateway::{grpc, http};
-use seriatim_proto::ids::NodeId;
 use seriatim_runtime::{net::Net, task::TaskGroup};
-use seriatim_storage::{Storage, StorageOptions, disk::PosixDisk};
+use seriatim_storage::{Storage, disk::PosixDisk};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -33,7 +32,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let lane = Lane::start(
         Net::tokio(),
         &config.listen.replication,
-        NodeId(config.node_id),
+        config.node_id,
         move || {
             identity
                 .identity()
@@ -46,11 +45,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     )
     .await
     .with_context(|| listening("listen.replication", &config.listen.replication))?;
-    let options = ConsensusOptions {
-        node_id: NodeId(config.node_id),
-        ..ConsensusOptions::default()
-    };
-    let consensus = Consensus::new(options, storage.clone(), lane.clone());
+    let consensus = Consensus::new(config.consensus.clone(), storage.clone(), lane.clone());
     let cluster = Cluster::start(
         cluster_options(&config),
         storage.clone(),
@@ -59,11 +54,12 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         tasks.clone(),
     )
     .await?;
-    let append_bytes = usize::try_from(config.append_bytes).unwrap_or(usize::MAX);
     let broker = Broker::new(
         cluster.clone(),
         storage.clone(),
-        &BrokerLimits { append_bytes },
+        &BrokerLimits {
+            append_bytes: config.append_bytes,
+        },
     );
     serve(
         &config,
@@ -90,7 +86,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
 
 fn cluster_options(config: &Config) -> ClusterOptions {
     ClusterOptions {
-        node_id: NodeId(config.node_id),
+        node_id: config.node_id,
         rack: config.rack.clone(),
         seeds: config.seeds.clone(),
         grpc_addr: config.advertise.grpc.clone(),
@@ -103,10 +99,7 @@ async fn open_storage(config: &Config) -> anyhow::Result<Storage> {
     let dir = config.data_dir.clone();
     std::fs::create_dir_all(&dir)
         .with_context(|| format!("make the data folder {}", dir.display()))?;
-    let options = StorageOptions {
-        cache_bytes: config.cache_bytes,
-        ..StorageOptions::default()
-    };
+    let options = config.storage.clone();
     let open = move || Storage::open(Arc::new(PosixDisk), &dir, options);
     let opened = seriatim_runtime::task::blocking("open-storage", open).await;
     opened.with_context(|| format!("open the data folder {}", config.data_dir.display()))
@@ -121,7 +114,7 @@ fn serve(
 ) {
     let (ready_sender, ready) = watch::channel(false);
     let cluster = broker.cluster().clone();
-    let node = config.node_id;
+    let node = config.node_id.0;
     let _task = tasks.spawn("ready", async move {
         if cluster.ready().await.is_ok() {
             tracing::info!(node, cluster = %cluster.image().cluster_id, "this node is ready");
