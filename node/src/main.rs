@@ -10,8 +10,6 @@ mod node;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -19,7 +17,7 @@ fn main() -> ExitCode {
     // The allocator asks for huge pages, which hold a third more memory than is in use. A kernel
     // that knows no such setting needs none.
     drop(rustix::thread::disable_transparent_huge_pages(true));
-    let cli = cli::Cli::parse();
+    let cli = cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -28,8 +26,9 @@ fn main() -> ExitCode {
         Err(error) => return cli::fail(&anyhow::Error::new(error).context("start the runtime")),
     };
     let outcome = runtime.block_on(cli::run(cli));
-    // Blocking reads of the disk or of standard input must not hold up the exit.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    // What blocks in a read of standard input must not hold up the exit. A node has stopped its own
+    // work before.
+    runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => cli::fail(&error),

@@ -18,13 +18,17 @@ pub(crate) struct Args {
     #[command(flatten)]
     servers: Servers,
     /// How to print the result
-    #[arg(long, value_enum, default_value_t, global = true)]
+    #[arg(long, value_enum, default_value_t, global = true, value_name = "FORM")]
     output: Output,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Nodes, leaders, lag of each replica, under-replicated and leaderless partitions
+    ///
+    /// Lag counts the entries of the log that a replica is behind its leader. A partition takes
+    /// appends while it has a leader and a majority of its replicas runs.
+    #[command(after_help = EXAMPLES)]
     Status,
 }
 
@@ -58,6 +62,17 @@ fn leaderless(status: &ClusterStatus) -> usize {
         .iter()
         .filter(|p| p.leader.is_none())
         .count()
+}
+
+/// Whether the partition takes appends.
+fn is_available(partition: &PartitionStatus) -> bool {
+    let running = partition.replicas.iter().filter(|r| r.state == "running");
+    partition.leader.is_some() && 2 * running.count() > partition.replicas.len()
+}
+
+fn unavailable(status: &ClusterStatus) -> usize {
+    let partitions = status.partitions.iter();
+    partitions.filter(|p| !is_available(p)).count()
 }
 
 fn tables(status: &ClusterStatus) -> anyhow::Result<()> {
@@ -104,11 +119,33 @@ fn tables(status: &ClusterStatus) -> anyhow::Result<()> {
     ];
     print_table(&header, partitions)?;
     print(&format!(
-        "\n{} partitions, {} under-replicated, {} leaderless\n",
+        "\n{} partitions, {} under-replicated, {} leaderless, {} unavailable\n",
         status.partitions.len(),
         under_replicated(status),
-        leaderless(status)
-    ))
+        leaderless(status),
+        unavailable(status)
+    ))?;
+    print(&reasons(status))
+}
+
+/// Why nodes and replicas are not as they should be, one line each.
+fn reasons(status: &ClusterStatus) -> String {
+    let mut text = String::new();
+    for node in &status.nodes {
+        if let Some(why) = &node.unreachable {
+            text += &format!("node {}: {why}\n", node.node);
+        }
+    }
+    for p in &status.partitions {
+        for r in p.replicas.iter().filter(|r| !r.reason.is_empty()) {
+            let (topic, partition) = (&p.topic, p.partition);
+            text += &format!(
+                "{topic}-{partition} on node {}: {}: {}\n",
+                r.node, r.state, r.reason
+            );
+        }
+    }
+    text
 }
 
 const fn state(node: &NodeStatus) -> &'static str {
@@ -157,6 +194,7 @@ fn to_json(status: &ClusterStatus) -> Value {
             "term": p.term,
             "high_watermark": p.high_watermark,
             "under_replicated": p.is_under_replicated(),
+            "available": is_available(p),
             "replicas": p.replicas.iter().map(replica).collect::<Vec<_>>(),
         })
     };
@@ -167,5 +205,6 @@ fn to_json(status: &ClusterStatus) -> Value {
         "partitions": status.partitions.iter().map(partition).collect::<Vec<_>>(),
         "under_replicated": under_replicated(status),
         "leaderless": leaderless(status),
+        "unavailable": unavailable(status),
     })
 }

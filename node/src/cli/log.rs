@@ -13,30 +13,40 @@ use seriatim_storage::{
     verify::{self, DumpedFrame, VerifyReport},
 };
 
-use super::common::Output;
+use super::common::{Output, print};
 
-/// Work on the logs of a data folder.
+pub(super) const EXAMPLES: &str = "Examples:
+  seriatim log verify ./seriatim-data
+  seriatim log dump ./seriatim-data --log g1-r4";
+
+/// Work on the logs of a data folder
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum LogCommand {
-    /// Read every frame and verify every checksum; damage is named by file and byte position.
-    #[command(after_help = "Example:\n  seriatim log verify ./seriatim-data --output json")]
+    /// Read every frame and verify every checksum
+    ///
+    /// Damage is named by file and byte position, and the exit code is 1 then.
+    #[command(after_help = "Examples:
+  seriatim log verify ./seriatim-data
+  seriatim log verify /var/lib/seriatim --output json")]
     Verify {
-        /// The data folder of a node that does not run.
+        /// The data folder of a node that does not run
         data_dir: PathBuf,
-        /// Form of the result.
-        #[arg(long, value_enum, default_value_t)]
+        /// How to print the result
+        #[arg(long, value_enum, default_value_t, value_name = "FORM")]
         output: Output,
     },
-    /// Show every frame.
-    #[command(after_help = "Example:\n  seriatim log dump ./seriatim-data --log g1-r4")]
+    /// Show every frame
+    #[command(after_help = "Examples:
+  seriatim log dump ./seriatim-data
+  seriatim log dump ./seriatim-data --log g1-r4 --output json")]
     Dump {
-        /// The data folder of a node that does not run.
+        /// The data folder of a node that does not run
         data_dir: PathBuf,
-        /// Only this log, as its folder is named.
-        #[arg(long)]
+        /// Only this log, as its folder below logs/ is named
+        #[arg(long, value_name = "LOG")]
         log: Option<LogKey>,
-        /// Form of the result; JSON gives one object a line.
-        #[arg(long, value_enum, default_value_t)]
+        /// How to print a frame; JSON gives one object a line
+        #[arg(long, value_enum, default_value_t, value_name = "FORM")]
         output: Output,
     },
 }
@@ -56,6 +66,12 @@ fn open(dir: &Path) -> anyhow::Result<Arc<dyn Disk>> {
     if !dir.is_dir() {
         bail!("{} is no folder", dir.display());
     }
+    if !dir.join("logs").is_dir() {
+        bail!(
+            "{} is not the data folder of a node: there is no folder 'logs' in it",
+            dir.display()
+        );
+    }
     Ok(Arc::new(PosixDisk))
 }
 
@@ -71,14 +87,15 @@ fn verify(dir: &Path, output: Output) -> anyhow::Result<()> {
     });
     bar.finish_and_clear();
     let report = report.with_context(|| format!("verify {}", dir.display()))?;
-    let mut out = std::io::stdout().lock();
     match output {
-        Output::Json => writeln!(out, "{}", json(&report))?,
-        Output::Table => table(&mut out, &report)?,
+        Output::Json => print(&format!("{}\n", json(&report)))?,
+        Output::Table => print(&table(&report))?,
     }
-    out.flush()?;
     if !report.is_clean() {
-        bail!("{} damaged places", report.damage.len());
+        bail!(
+            "{} damaged places; the node rebuilds such a replica from its peers when it starts",
+            report.damage.len()
+        );
     }
     Ok(())
 }
@@ -102,7 +119,7 @@ fn json(report: &VerifyReport) -> serde_json::Value {
     })
 }
 
-fn table(out: &mut impl std::io::Write, report: &VerifyReport) -> anyhow::Result<()> {
+fn table(report: &VerifyReport) -> String {
     let VerifyReport {
         logs,
         files,
@@ -113,50 +130,54 @@ fn table(out: &mut impl std::io::Write, report: &VerifyReport) -> anyhow::Result
         torn_bytes,
         damage,
     } = report;
-    writeln!(out, "{logs} logs, {files} files, {bytes} bytes")?;
-    writeln!(
-        out,
-        "{frames} frames, {batches} batches, {records} records verified"
-    )?;
+    let mut text = format!(
+        "{logs} logs, {files} files, {bytes} bytes\n\
+         {frames} frames, {batches} batches, {records} records verified\n"
+    );
     if *torn_bytes > 0 {
-        writeln!(
-            out,
-            "{torn_bytes} bytes of torn tails, which the next start cuts"
-        )?;
+        text += &format!("{torn_bytes} bytes of torn tails, which the next start cuts\n");
     }
     for place in damage {
-        writeln!(
-            out,
-            "DAMAGE {} at byte {}: {}",
+        text += &format!(
+            "DAMAGE {} at byte {}: {}\n",
             place.file.display(),
             place.position,
             place.what
-        )?;
+        );
     }
     if damage.is_empty() {
-        writeln!(out, "clean")?;
+        text += "clean\n";
     }
-    Ok(())
+    text
 }
 
 fn dump(dir: &Path, only: Option<LogKey>, output: Output) -> anyhow::Result<()> {
     let disk = open(dir)?;
+    if let Some(log) = only
+        && !dir.join("logs").join(log.to_string()).is_dir()
+    {
+        bail!("there is no log {log} in {}", dir.join("logs").display());
+    }
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let mut failed = None;
+    let mut written = Ok(());
     verify::dump(&disk, dir, only, &mut |frame| {
         let line = match output {
             Output::Json => frame_json(&frame).to_string(),
             Output::Table => frame_line(&frame),
         };
-        failed = writeln!(out, "{line}").err();
-        failed.is_none()
+        written = writeln!(out, "{line}");
+        written.is_ok()
     })
     .with_context(|| format!("dump {}", dir.display()))?;
-    if let Some(error) = failed.filter(|e| e.kind() != std::io::ErrorKind::BrokenPipe) {
-        return Err(error.into());
+    match written.and_then(|()| out.flush()) {
+        // The reader has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            // What is still in the buffer is for nobody.
+            let (_stdout, _rest) = out.into_parts();
+            Ok(())
+        }
+        other => other.context("write the frames"),
     }
-    out.flush()?;
-    Ok(())
 }
 
 fn frame_line(frame: &DumpedFrame) -> String {

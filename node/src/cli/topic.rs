@@ -3,9 +3,18 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use seriatim_client::{Admin, NewTopic, TopicDescription};
+use seriatim_client::{Admin, ErrorCode, NewTopic, TopicDescription};
+use seriatim_proto::limits::MAX_TOPIC_PARTITIONS;
 
 use super::common::{Output, Servers, print, print_json, print_table, setting, settings};
+
+const SETTINGS: &str = "Settings:
+  durability=fsync|os          when an append is acknowledged: after fsync on a majority of the
+                               replicas (default), or from their page cache, which loses
+                               acknowledged records if a majority loses power at once
+  max.message.bytes=BYTES      largest batch: 1024 to 16777216 (default)
+  segment.bytes=BYTES          size of a file of the log: 1048576 to 1073741824
+                               (default 134217728)";
 
 const EXAMPLES: &str = "Examples:
   seriatim topic create flights --partitions 6 --replicas 3
@@ -23,34 +32,46 @@ pub(crate) struct Args {
     #[command(flatten)]
     servers: Servers,
     /// How to print the result
-    #[arg(long, value_enum, default_value_t, global = true)]
+    #[arg(long, value_enum, default_value_t, global = true, value_name = "FORM")]
     output: Output,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Create a topic and wait until each partition has a leader
+    #[command(after_help = format!("{SETTINGS}\n\nExamples:
+  seriatim topic create flights --partitions 6 --replicas 3
+  seriatim topic create metrics --partitions 12 --set durability=os --if-not-exists"))]
     Create {
-        /// Its name
+        /// Its name: letters, digits, '.', '_' and '-'
         name: String,
         /// Number of partitions
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
+        #[arg(long, default_value_t = 1, value_name = "N",
+            value_parser = clap::value_parser!(i32).range(1..=i64::from(MAX_TOPIC_PARTITIONS)))]
         partitions: i32,
-        /// Replicas of each partition (default: 3, or the number of nodes if smaller)
-        #[arg(long, default_value_t = 0)]
-        replicas: u32,
+        /// Replicas of each partition [default: 3, or the number of nodes if that is less]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        replicas: Option<u32>,
         /// A setting; may be repeated
         #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
         set: Vec<(String, String)>,
+        /// Do nothing if there is a topic of that name, whatever its partitions and settings
+        #[arg(long)]
+        if_not_exists: bool,
     },
     /// List all topics
+    #[command(after_help = "Example:\n  seriatim topic list --output json")]
     List,
     /// Show a topic's settings and partitions
+    #[command(after_help = "Example:\n  seriatim topic describe flights")]
     Describe {
         /// Its name
         name: String,
     },
     /// Change settings; an empty value returns one to its default
+    #[command(after_help = format!("{SETTINGS}\n\nExamples:
+  seriatim topic alter flights --set segment.bytes=67108864
+  seriatim topic alter flights --set durability="))]
     Alter {
         /// Its name
         name: String,
@@ -59,9 +80,13 @@ enum Verb {
         set: Vec<(String, String)>,
     },
     /// Delete a topic with all its records
+    #[command(after_help = "Example:\n  seriatim topic delete flights --if-exists")]
     Delete {
         /// Its name
         name: String,
+        /// Do nothing if there is no such topic
+        #[arg(long)]
+        if_exists: bool,
     },
 }
 
@@ -74,15 +99,16 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             partitions,
             replicas,
             set,
+            if_not_exists,
         } => {
-            let settings = settings(set);
             let topic = NewTopic {
                 name,
                 partitions,
-                replication_factor: replicas,
-                settings,
+                // 0 lets the cluster choose.
+                replication_factor: replicas.unwrap_or(0),
+                settings: settings(set),
             };
-            create(&admin, topic, args.output).await
+            create(&admin, topic, if_not_exists, args.output).await
         }
         Verb::List => list(&admin.list_topics().await?, args.output),
         Verb::Describe { name } => describe(&admin.describe(&name).await?, args.output),
@@ -90,28 +116,54 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             let all = admin.alter_topic(&name, settings(set)).await?;
             show_settings(&name, &all, args.output)
         }
-        Verb::Delete { name } => {
-            admin.delete_topic(&name).await?;
-            match args.output {
-                Output::Table => print(&format!("deleted topic {name}\n")),
-                Output::Json => print_json(&json!({ "topic": name, "deleted": true })),
-            }
-        }
+        Verb::Delete { name, if_exists } => delete(&admin, &name, if_exists, args.output).await,
     }
 }
 
-async fn create(admin: &Admin, topic: NewTopic, output: Output) -> anyhow::Result<()> {
+async fn create(
+    admin: &Admin,
+    topic: NewTopic,
+    if_not_exists: bool,
+    output: Output,
+) -> anyhow::Result<()> {
     let name = topic.name.clone();
-    let (partitions, replicas) = admin.create_topic(topic).await?;
+    let (partitions, replicas, created) = match admin.create_topic(topic).await {
+        Ok((partitions, replicas)) => (partitions, replicas, true),
+        Err(error) if if_not_exists && error.code() == Some(ErrorCode::TopicExists) => {
+            let known = admin.describe(&name).await?;
+            let partitions = i32::try_from(known.partitions.len()).unwrap_or(i32::MAX);
+            (partitions, known.replication_factor, false)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let verb = if created {
+        "created topic"
+    } else {
+        "there is a topic"
+    };
     match output {
         Output::Table => print(&format!(
-            "created topic {name} with {partitions} partitions and {replicas} replicas of each\n"
+            "{verb} {name} with {partitions} partitions and {replicas} replicas of each\n"
         )),
         Output::Json => print_json(&json!({
             "topic": name,
             "partitions": partitions,
             "replicas": replicas,
+            "created": created,
         })),
+    }
+}
+
+async fn delete(admin: &Admin, name: &str, if_exists: bool, output: Output) -> anyhow::Result<()> {
+    let deleted = match admin.delete_topic(name).await {
+        Ok(()) => true,
+        Err(error) if if_exists && error.code() == Some(ErrorCode::UnknownTopic) => false,
+        Err(error) => return Err(error.into()),
+    };
+    match output {
+        Output::Table if deleted => print(&format!("deleted topic {name}\n")),
+        Output::Table => print(&format!("there is no topic {name}\n")),
+        Output::Json => print_json(&json!({ "topic": name, "deleted": deleted })),
     }
 }
 

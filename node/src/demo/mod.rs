@@ -21,12 +21,12 @@ const REPLICAS: u32 = 3;
 
 /// Options of the demo.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  cargo run --release -- demo")]
+#[command(after_help = "Examples:\n  seriatim demo\n  seriatim demo --rate 10000 --keep")]
 pub(crate) struct DemoArgs {
-    /// Events per second.
-    #[arg(long, default_value_t = 3000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
+    /// Events per second
+    #[arg(long, default_value_t = 3000, value_name = "EVENTS_PER_S", value_parser = clap::value_parser!(u32).range(100..=100_000))]
     rate: u32,
-    /// Keep the data folder and the nodes' logs.
+    /// Keep the data folder and the nodes' logs
     #[arg(long)]
     keep: bool,
 }
