@@ -64,8 +64,10 @@ fn nearest(name: &str) -> &'static str {
         let inside = 0.95 * strsim::jaro_winkler(last(key.name), last(name));
         strsim::jaro_winkler(key.name, name).max(inside)
     };
+    // Of equals the first, which `max_by` takes last.
     let nearest = KEYS
         .iter()
+        .rev()
         .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     nearest.map(|key| key.name).unwrap_or_default()
 }
