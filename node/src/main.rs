@@ -6,6 +6,7 @@ mod demo;
 #[cfg(test)]
 mod docs;
 mod logging;
+mod metrics;
 mod node;
 
 use std::process::ExitCode;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusHandle;
 use seriatim_broker::{Broker, BrokerLimits};
 use seriatim_cluster::{Cluster, ClusterOptions};
 use seriatim_consensus::{Consensus, Lane};
@@ -23,7 +23,7 @@ const STOP: Duration = Duration::from_secs(3);
 
 /// Runs a node until SIGTERM or SIGINT, or until it finds that it cannot be part of its cluster.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
-    let prometheus = install_metrics()?;
+    let prometheus = crate::metrics::install()?;
     let storage = open_storage(&config).await?;
     let grpc_listener = bind("listen.grpc", &config.listen.grpc).await?;
     let http_listener = bind("listen.http", &config.listen.http).await?;
@@ -65,7 +65,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         &config,
         (grpc_listener, http_listener),
         &broker,
-        prometheus,
+        (prometheus, &consensus),
         &tasks,
     );
 
@@ -109,7 +109,7 @@ fn serve(
     config: &Config,
     (grpc_listener, http_listener): (TcpListener, TcpListener),
     broker: &Broker,
-    prometheus: PrometheusHandle,
+    (prometheus, consensus): (PrometheusHandle, &Consensus),
     tasks: &TaskGroup,
 ) {
     let (ready_sender, ready) = watch::channel(false);
@@ -134,8 +134,13 @@ fn serve(
             tracing::error!(%error, "the gRPC listener failed");
         }
     });
+    let (groups, partitions) = (consensus.clone(), broker.clone());
     let state = http::HttpState {
         prometheus,
+        refresh_gauges: Arc::new(move || {
+            groups.refresh_gauges();
+            partitions.refresh_gauges();
+        }),
         broker: broker.clone(),
         ready,
     };
@@ -145,14 +150,6 @@ fn serve(
             tracing::error!(%error, "the HTTP listener failed");
         }
     });
-}
-
-fn install_metrics() -> anyhow::Result<PrometheusHandle> {
-    let buckets: Vec<f64> = (0..16).map(|step| 0.000_1 * f64::from(1 << step)).collect();
-    let builder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &buckets)
-        .context("set up metrics")?;
-    builder.install_recorder().context("set up metrics")
 }
 
 fn listening(name: &str, address: &str) -> String {

@@ -2,24 +2,12 @@
 
 mod common;
 
-use std::{collections::BTreeMap, fs, process::Stdio};
+use std::{fs, process::Stdio};
 
-use common::{Dev, Ended, ended, eventually, signal};
+use common::{Dev, Ended, acknowledged, ended, eventually, signal};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-
-/// The lines of a file of `--acknowledged`.
-fn acknowledged(text: &str) -> BTreeMap<u64, (i64, i64)> {
-    let line = |line: &str| {
-        let numbers: Vec<i64> = line.split(',').map(|n| n.parse().unwrap()).collect();
-        let [partition, offset, line] = numbers[..] else {
-            panic!("{line}")
-        };
-        (u64::try_from(line).unwrap(), (partition, offset))
-    };
-    text.lines().map(line).collect()
-}
 
 async fn read_all(node: &Dev, topic: &str) -> Vec<Value> {
     let args = [

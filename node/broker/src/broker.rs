@@ -12,7 +12,7 @@ use seriatim_proto::{
 use seriatim_runtime::clock::{self, Instant};
 use seriatim_storage::Storage;
 
-use crate::budget::Budget;
+use crate::{budget::Budget, metrics::Metrics};
 
 /// Limits of one node's broker.
 #[derive(Debug, Clone)]
@@ -36,6 +36,7 @@ pub struct Broker {
     pub(crate) storage: Storage,
     /// Bytes of batches that are being appended.
     pub(crate) budget: Arc<Budget>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Broker {
@@ -45,6 +46,7 @@ impl Broker {
             cluster,
             storage,
             budget: Arc::new(Budget::new(limits.append_bytes)),
+            metrics: Arc::new(Metrics::new()),
         }
     }
 

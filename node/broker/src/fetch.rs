@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt as _, future};
 use seriatim_consensus::GroupState;
-use seriatim_partition::{At, Fetch};
+use seriatim_partition::{At, Fetch, FetchError, Fetched, Partition};
 use seriatim_proto::{
     error::ErrorCode,
     ids::{Offset, PartitionId, TopicPartition},
@@ -31,8 +31,7 @@ impl Broker {
                 results: request.partitions.iter().map(refuse).collect(),
             };
         }
-        let started = clock::now();
-        let deadline = started
+        let deadline = clock::now()
             + std::time::Duration::from_millis(u64::from(
                 request.max_wait_ms.min(limits::MAX_WAIT_MS),
             ));
@@ -51,12 +50,6 @@ impl Broker {
             }
             let _changed_or_late = clock::timeout_at(deadline, any_change(&mut watched)).await;
         };
-        let bytes: usize = results
-            .iter()
-            .map(|result| result.record_batches.len())
-            .sum();
-        metrics::counter!("seriatim_fetch_bytes_total").increment(bytes as u64);
-        metrics::histogram!("seriatim_fetch_seconds").record(started.elapsed().as_secs_f64());
         v1::FetchResponse { results }
     }
 
@@ -114,7 +107,7 @@ impl Broker {
             offset: Offset(to.offset),
             max_bytes,
         };
-        match partition.fetch(fetch).await {
+        match self.measured_fetch(&partition, fetch).await {
             Ok(fetched) => v1::PartitionFetchResult {
                 topic: to.topic.clone(),
                 partition: to.partition,
@@ -128,6 +121,26 @@ impl Broker {
                 failed(to, self.fetch_error(&tp, &error))
             }
         }
+    }
+
+    /// One read, counted.
+    pub(crate) async fn measured_fetch(
+        &self,
+        partition: &Partition,
+        fetch: Fetch,
+    ) -> Result<Fetched, FetchError> {
+        let began = clock::now();
+        let fetched = partition.fetch(fetch).await;
+        match &fetched {
+            Ok(fetched) => {
+                let took = began.elapsed().as_secs_f64();
+                self.metrics.fetch_seconds.record(took);
+                let bytes: usize = fetched.batches.iter().map(Bytes::len).sum();
+                self.metrics.fetch_bytes.increment(bytes as u64);
+            }
+            Err(_) => self.metrics.fetch_errors.increment(1),
+        }
+        fetched
     }
 
     /// Start, end, or offset of a time, of several partitions.

@@ -10,6 +10,7 @@ mod budget;
 mod describe;
 mod errors;
 mod fetch;
+pub mod metrics;
 mod produce;
 mod session;
 mod status;

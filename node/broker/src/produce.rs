@@ -48,7 +48,7 @@ impl Broker {
         let correlation_id = request.correlation_id;
         let admitted = async {
             let bytes = check(&request)?;
-            metrics::counter!("seriatim_append_bytes_total").increment(bytes as u64);
+            self.metrics.append_bytes.increment(bytes as u64);
             match room {
                 Some(room) => Ok(room),
                 None => self.reserve(bytes, deadline).await,
@@ -62,7 +62,9 @@ impl Broker {
                 .collect(),
             Ok(room) => self.admitted(request, room, deadline).await,
         };
-        metrics::histogram!("seriatim_append_seconds").record(started.elapsed().as_secs_f64());
+        self.metrics
+            .append_seconds
+            .record(started.elapsed().as_secs_f64());
         v1::ProduceResponse {
             correlation_id,
             results,
@@ -75,8 +77,6 @@ impl Broker {
         room: Reservation,
         deadline: Instant,
     ) -> Vec<v1::PartitionProduceResult> {
-        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-        metrics::gauge!("seriatim_append_bytes_in_flight").set(self.budget.used() as f64);
         // Nobody waits for these, so their place is not known when they are answered.
         let unanswered = (request.acks() == v1::Acks::None).then(|| {
             let admitted = request
@@ -114,6 +114,9 @@ impl Broker {
     ) -> v1::PartitionProduceResult {
         let bytes = std::mem::take(&mut to.record_batch);
         let result = self.append_batch(&to, bytes, deadline).await;
+        if result.is_err() {
+            self.metrics.append_errors.increment(1);
+        }
         answer(to, result)
     }
 
@@ -132,11 +135,10 @@ impl Broker {
             deadline,
         };
         let appended = partition.append(request).await.map_err(|error| {
-            metrics::counter!("seriatim_append_errors_total").increment(1);
             let tp = TopicPartition::new(to.topic.clone(), PartitionId(to.partition));
             self.append_error(&tp, &error)
         })?;
-        metrics::counter!("seriatim_append_records_total").increment(records);
+        self.metrics.append_records.increment(records);
         Ok(appended)
     }
 }

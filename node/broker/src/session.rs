@@ -55,7 +55,7 @@ impl FetchSession {
                 offset: self.next,
                 max_bytes: grant.clamp(1, CHUNK.min(limits::MAX_FETCH_BYTES)),
             };
-            let fetched = self.partition.fetch(fetch).await;
+            let fetched = self.broker.measured_fetch(&self.partition, fetch).await;
             let fetched = fetched.map_err(|error| self.broker.fetch_error(&self.tp, &error))?;
             let late = clock::now() >= silent_until;
             if fetched.batches.is_empty() && !late {
@@ -72,7 +72,6 @@ impl FetchSession {
             if let Some(after) = end_of(&record_batches) {
                 self.next = after;
             }
-            metrics::counter!("seriatim_fetch_bytes_total").increment(record_batches.len() as u64);
             return Ok(v1::FetchStreamResponse {
                 record_batches,
                 high_watermark: fetched.high_watermark.0,

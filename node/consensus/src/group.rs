@@ -300,6 +300,8 @@ impl Future for Pending {
 /// Follows openraft's metrics and publishes what the layers above want to know.
 pub(crate) async fn publish_state(raft: Raft, state: watch::Sender<GroupState>) {
     let mut metrics = raft.server_metrics();
+    let changes = crate::metrics::leader_changes();
+    let mut led_by = None;
     loop {
         let now = {
             let metrics = metrics.borrow_watched();
@@ -320,6 +322,10 @@ pub(crate) async fn publish_state(raft: Raft, state: watch::Sender<GroupState>) 
                 failed: None,
             }
         };
+        if now.leader.is_some() && now.leader != led_by {
+            changes.increment(1);
+            led_by = now.leader;
+        }
         let _changed = state.send_if_modified(|old| {
             let changed = *old != now;
             if changed {

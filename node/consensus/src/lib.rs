@@ -11,6 +11,7 @@ mod group;
 mod lane;
 mod log_store;
 mod machine;
+pub mod metrics;
 mod network;
 mod raft;
 mod receive;

@@ -126,8 +126,6 @@ impl Consensus {
             .spawn("raft-state", group::publish_state(raft.clone(), sender));
         let group = Group::new((spec.key, spec.name), raft, log, state, applied);
         let _none = inner.groups.0.write().insert(spec.key.group, group.clone());
-        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-        metrics::gauge!("seriatim_raft_groups").set(inner.groups.0.read().len() as f64);
         Ok(group)
     }
 
@@ -144,6 +142,14 @@ impl Consensus {
     /// The storage that the groups' logs are in.
     pub fn storage(&self) -> &Storage {
         &self.0.storage
+    }
+
+    pub(crate) fn groups(&self) -> Vec<Group> {
+        self.0.groups.all()
+    }
+
+    pub(crate) fn lane(&self) -> &Lane {
+        &self.0.lane
     }
 
     /// An open group.

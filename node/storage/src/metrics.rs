@@ -1,6 +1,7 @@
 //! Metrics of the storage layer.
 
-use metrics::{Counter, Gauge, Histogram, Unit};
+use metrics::{Counter, Gauge, Histogram};
+use seriatim_runtime::metric::{self, Metric, Unit};
 
 /// Calls of fdatasync.
 pub const FSYNCS: &str = "seriatim_storage_fsyncs_total";
@@ -23,35 +24,47 @@ pub const POISONED: &str = "seriatim_storage_logs_poisoned_total";
 /// Damaged places found.
 pub const DAMAGED: &str = "seriatim_storage_damage_found_total";
 
-/// Describes every metric to the installed recorder.
-pub fn describe() {
-    let counters = [
-        (FSYNCS, Unit::Count, "calls of fdatasync"),
-        (ROUNDS, Unit::Count, "write rounds of logs"),
-        (WRITTEN_BYTES, Unit::Bytes, "bytes written to segments"),
-        (READ_BYTES, Unit::Bytes, "bytes read from segments"),
-        (POISONED, Unit::Count, "logs that stopped after an error"),
-        (DAMAGED, Unit::Count, "damaged places found"),
-    ];
-    for (name, unit, text) in counters {
-        metrics::describe_counter!(name, unit, text);
-    }
-    metrics::describe_histogram!(
-        FSYNC_SECONDS,
-        Unit::Seconds,
-        "seconds that an fdatasync took"
-    );
-    metrics::describe_gauge!(
+/// Every metric of this crate.
+pub const METRICS: &[Metric] = &[
+    metric::counter(FSYNCS, Unit::Count, "calls of fdatasync"),
+    metric::histogram(FSYNC_SECONDS, "time that an fdatasync took"),
+    metric::counter(
+        ROUNDS,
+        Unit::Count,
+        "write rounds of logs; appends of one round share a sync",
+    ),
+    metric::counter(WRITTEN_BYTES, Unit::Bytes, "bytes written to segments"),
+    metric::counter(
+        READ_BYTES,
+        Unit::Bytes,
+        "bytes read from segments; reads from the cache do not count",
+    ),
+    metric::gauge(
         CACHED_BYTES,
         Unit::Bytes,
-        "bytes of written frames in memory"
-    );
-    metrics::describe_gauge!(
+        "bytes of written frames in the cache for readers",
+    ),
+    metric::gauge(
         PENDING_BYTES,
         Unit::Bytes,
-        "bytes appended and not yet written"
-    );
-    metrics::describe_gauge!(DISK_FULL, Unit::Count, "1 while the disk counts as full");
+        "bytes appended and not yet written",
+    ),
+    metric::gauge(
+        DISK_FULL,
+        Unit::Count,
+        "1 while the disk counts as full and appends are refused",
+    ),
+    metric::counter(
+        POISONED,
+        Unit::Count,
+        "logs that stopped after an error of the disk",
+    ),
+    metric::counter(DAMAGED, Unit::Count, "damaged places that checksums found"),
+];
+
+/// Describes every metric to the installed recorder.
+pub fn describe() {
+    metric::describe(METRICS);
 }
 
 /// Handles of the metrics, looked up once. The recorder must be installed before the storage is

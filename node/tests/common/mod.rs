@@ -7,7 +7,7 @@
     reason = "tests may"
 )]
 
-use std::{net::TcpListener, path::PathBuf, process::Stdio, time::Duration};
+use std::{collections::BTreeMap, net::TcpListener, path::PathBuf, process::Stdio, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
 use seriatim_runtime::clock;
@@ -116,6 +116,18 @@ pub(crate) async fn get(address: &str, path: &str) -> Option<(u16, String)> {
     let status = answer.split(' ').nth(1)?.parse().ok()?;
     let (_head, body) = answer.split_once("\r\n\r\n")?;
     Some((status, body.to_owned()))
+}
+
+/// The lines of a file of `--acknowledged`: partition and offset by input line.
+pub(crate) fn acknowledged(text: &str) -> BTreeMap<u64, (i64, i64)> {
+    let line = |line: &str| {
+        let numbers: Vec<i64> = line.split(',').map(|n| n.parse().unwrap()).collect();
+        let [partition, offset, line] = numbers[..] else {
+            panic!("{line}")
+        };
+        (u64::try_from(line).unwrap(), (partition, offset))
+    };
+    text.lines().map(line).collect()
 }
 
 /// Waits until the node with this HTTP address is ready.

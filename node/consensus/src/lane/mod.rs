@@ -214,6 +214,21 @@ impl Lane {
         pending.answer(timeout).await
     }
 
+    /// Requests that wait for their connection, and bytes of entries under way.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        let links = self.0.links.lock();
+        let queued = links
+            .values()
+            .map(|queue| queue.max_capacity() - queue.capacity());
+        let queued = queued.sum();
+        drop(links);
+        let rooms = self.0.rooms.lock();
+        let in_flight = rooms
+            .values()
+            .map(|room| APPEND_BYTES.saturating_sub(room.available_permits()));
+        (queued, in_flight.sum())
+    }
+
     /// Waits for room for `bytes` of entries among those under way to a node.
     pub(crate) async fn room(&self, to: NodeId, bytes: usize) -> Room {
         let room = Arc::clone(

@@ -1,0 +1,185 @@
+//! Metrics of the broker: what clients ask for, and how the replicas of this node are.
+
+use std::collections::BTreeMap;
+
+use metrics::{Counter, Histogram};
+use seriatim_cluster::{LocalReplica, LocalState};
+use seriatim_consensus::Role;
+use seriatim_runtime::metric::{self, Kind, Metric, Unit};
+
+use crate::Broker;
+
+const APPEND_RECORDS: &str = "seriatim_append_records_total";
+const APPEND_BYTES: &str = "seriatim_append_bytes_total";
+const APPEND_ERRORS: &str = "seriatim_append_errors_total";
+const APPEND_SECONDS: &str = "seriatim_append_seconds";
+const APPEND_IN_FLIGHT: &str = "seriatim_append_in_flight_bytes";
+const FETCH_BYTES: &str = "seriatim_fetch_bytes_total";
+const FETCH_ERRORS: &str = "seriatim_fetch_errors_total";
+const FETCH_SECONDS: &str = "seriatim_fetch_seconds";
+const REPLICAS: &str = "seriatim_replicas";
+const LAG: &str = "seriatim_replication_lag_entries";
+
+/// The states of a replica, as labels.
+const STATES: [&str; 5] = ["opening", "running", "damaged", "failed", "rebuilding"];
+
+/// Every metric of this crate.
+pub const METRICS: &[Metric] = &[
+    metric::counter(
+        APPEND_RECORDS,
+        Unit::Count,
+        "records appended and acknowledged",
+    ),
+    metric::counter(
+        APPEND_BYTES,
+        Unit::Bytes,
+        "bytes of batches that were asked to be appended",
+    ),
+    metric::counter(
+        APPEND_ERRORS,
+        Unit::Count,
+        "batches that were refused or not acknowledged",
+    ),
+    metric::histogram(
+        APPEND_SECONDS,
+        "time from a produce request to its answer, the wait for room included",
+    ),
+    metric::gauge(
+        APPEND_IN_FLIGHT,
+        Unit::Bytes,
+        "bytes of batches between admission and acknowledgement; `append_bytes` is the limit",
+    ),
+    metric::counter(
+        FETCH_BYTES,
+        Unit::Bytes,
+        "bytes of batches handed to readers",
+    ),
+    metric::counter(
+        FETCH_ERRORS,
+        Unit::Count,
+        "reads of a partition that failed",
+    ),
+    metric::histogram(
+        FETCH_SECONDS,
+        "time that one read of a partition took; waits for new records do not count",
+    ),
+    Metric {
+        labels: &["state"],
+        ..metric::gauge(
+            REPLICAS,
+            Unit::Count,
+            "replicas of partitions on this node: opening, running, damaged, failed or rebuilding",
+        )
+    },
+    Metric {
+        name: LAG,
+        kind: Kind::Gauge,
+        unit: Unit::Count,
+        labels: &["node"],
+        meaning: "largest number of log entries that a follower on that node is behind, over the \
+                  partitions that this node leads",
+    },
+];
+
+/// Handles, looked up once. The recorder must be installed before the broker is made.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    pub(crate) append_records: Counter,
+    pub(crate) append_bytes: Counter,
+    pub(crate) append_errors: Counter,
+    pub(crate) append_seconds: Histogram,
+    pub(crate) fetch_bytes: Counter,
+    pub(crate) fetch_errors: Counter,
+    pub(crate) fetch_seconds: Histogram,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        Self {
+            append_records: metrics::counter!(APPEND_RECORDS),
+            append_bytes: metrics::counter!(APPEND_BYTES),
+            append_errors: metrics::counter!(APPEND_ERRORS),
+            append_seconds: metrics::histogram!(APPEND_SECONDS),
+            fetch_bytes: metrics::counter!(FETCH_BYTES),
+            fetch_errors: metrics::counter!(FETCH_ERRORS),
+            fetch_seconds: metrics::histogram!(FETCH_SECONDS),
+        }
+    }
+}
+
+impl Broker {
+    /// Sets the gauges that are only looked at when somebody asks for metrics.
+    #[expect(clippy::cast_precision_loss, reason = "gauges")]
+    pub fn refresh_gauges(&self) {
+        metrics::gauge!(APPEND_IN_FLIGHT).set(self.budget.used() as f64);
+        let replicas = self.cluster.local_replicas();
+        let mut states = STATES.map(|state| (state, 0_u32));
+        for local in &replicas {
+            for (state, count) in &mut states {
+                *count += u32::from(*state == name(&local.state));
+            }
+        }
+        for (state, count) in states {
+            metrics::gauge!(REPLICAS, "state" => state).set(count);
+        }
+        let lags = self.lags(&replicas);
+        for (node, lag) in lags {
+            metrics::gauge!(LAG, "node" => node.to_string()).set(lag as f64);
+        }
+    }
+
+    /// The largest lag of each other node's replicas, as their leaders here know it.
+    fn lags(&self, replicas: &[LocalReplica]) -> BTreeMap<u64, u64> {
+        let me = self.cluster.node_id();
+        // A node that this one leads nothing of any more has no lag, not the last one seen.
+        let image = self.cluster.image();
+        let others = image.nodes.keys().filter(|node| **node != me);
+        let mut lags: BTreeMap<u64, u64> = others.map(|node| (node.0, 0)).collect();
+        for partition in replicas.iter().filter_map(|local| local.partition.as_ref()) {
+            let group = partition.group().status();
+            if group.state.role != Role::Leader {
+                continue;
+            }
+            for member in group.membership.iter().filter(|m| m.node != me) {
+                let lag = group
+                    .last_index
+                    .saturating_sub(member.matched.unwrap_or_default());
+                let largest = lags.entry(member.node.0).or_default();
+                *largest = lag.max(*largest);
+            }
+        }
+        lags
+    }
+
+    /// What is broken on this node, one line each; empty on a healthy one.
+    pub fn failures(&self) -> Vec<String> {
+        let replicas = self.cluster.local_replicas();
+        let broken = replicas.iter().filter_map(|local| match &local.state {
+            LocalState::Damaged(why) | LocalState::Failed(why) => Some(format!(
+                "log {} (partition {}) is {}: {why}",
+                local.key,
+                local.tp,
+                name(&local.state)
+            )),
+            LocalState::Opening | LocalState::Running | LocalState::Rebuilding => None,
+        });
+        let mut lines: Vec<String> = broken.collect();
+        for key in self.storage.stats().poisoned {
+            let told = format!("log {key} ");
+            if !lines.iter().any(|line| line.starts_with(&told)) {
+                lines.push(format!("log {key} stopped after an error of the disk"));
+            }
+        }
+        lines
+    }
+}
+
+const fn name(state: &LocalState) -> &'static str {
+    match state {
+        LocalState::Opening => "opening",
+        LocalState::Running => "running",
+        LocalState::Damaged(_) => "damaged",
+        LocalState::Failed(_) => "failed",
+        LocalState::Rebuilding => "rebuilding",
+    }
+}
