@@ -70,14 +70,19 @@ impl Acks {
     }
 
     /// Counts every record until the queue is closed and all have ended.
-    pub(crate) async fn count(&self, window: Window, bytes: u64, bar: ProgressBar) -> Tally {
-        let mut tally = Tally::default();
+    pub(crate) async fn count(
+        &self,
+        tally: &Mutex<Tally>,
+        (window, bytes): (Window, u64),
+        bar: &ProgressBar,
+    ) {
         let mut sent = VecDeque::new();
         while self.take(&mut sent).await {
             while let Some(Sent { intended, delivery }) = sent.pop_front() {
                 let outcome = delivery.await;
                 let at = clock::now();
                 let mut ended = 1;
+                let mut tally = tally.lock();
                 let mut count = |intended, outcome| match outcome {
                     Ok(_stored) => tally.done(&window, intended, at, bytes),
                     Err(error) => tally.failures.add(1, &error),
@@ -94,6 +99,5 @@ impl Acks {
                 bar.inc(ended);
             }
         }
-        tally
     }
 }

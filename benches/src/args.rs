@@ -5,6 +5,9 @@ use std::{num::NonZeroU64, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use seriatim_client::Compression;
 
+/// Most clients of one process.
+pub(crate) const CLIENTS_MAX: u16 = 1024;
+
 const EXAMPLES: &str = "Examples:
   seriatim-bench produce --nodes 3
   seriatim-bench produce --rate 200 --seconds 30 --json
@@ -59,7 +62,7 @@ pub struct Options {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub replicas: u32,
     /// Clients, each with connections of its own; those that read share the partitions.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(CLIENTS_MAX)))]
     pub clients: u16,
     /// none, gzip, snappy, lz4 or zstd; with one of these the values are text.
     #[arg(long, default_value = "none")]

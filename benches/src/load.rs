@@ -4,7 +4,8 @@ use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use indicatif::ProgressBar;
-use seriatim_client::{Client, Producer, ProducerRecord};
+use parking_lot::Mutex;
+use seriatim_client::{Client, Compression, Producer, ProducerRecord};
 use seriatim_runtime::{
     clock::{self, Instant},
     task,
@@ -53,6 +54,10 @@ pub(crate) async fn send_all(
     bar: &ProgressBar,
 ) -> anyhow::Result<Sending> {
     let count = u64::try_from(clients.len())?;
+    let values = match load.compression {
+        Compression::None => Values::random(load.record_size),
+        _ => Values::text(load.record_size),
+    };
     let mut senders = Vec::new();
     for (number, client) in (0..).zip(clients) {
         let producer = client.producer().linger(load.linger);
@@ -60,47 +65,32 @@ pub(crate) async fn send_all(
             .batch_bytes(load.batch_bytes)
             .buffer_bytes(load.buffer_bytes)
             .compression(load.compression);
-        let partitions = usize::try_from(load.partitions)?;
         let schedule = |rate| Schedule::new(orders.window.begin, rate, (number, count));
         let share = |records: u64| records / count + u64::from(number < records % count);
+        let partitions = 0..usize::try_from(load.partitions)?;
         senders.push(Sender {
             producer: producer.build().await?,
             topic: orders.topic.clone(),
-            values: match load.compression {
-                seriatim_client::Compression::None => Values::random(load.record_size),
-                _ => Values::text(load.record_size),
-            },
+            values: values.clone(),
             window: orders.window,
             left: orders.records.map_or(u64::MAX, share),
             schedule: orders.rate.map(schedule),
             stamps: orders.stamped.then(BytesMut::new),
-            acks: (0..partitions).map(|_| Arc::default()).collect(),
+            acks: partitions.map(|_| Arc::default()).collect(),
             partition: 0,
             sending: Sending::default(),
         });
     }
-    let record_bytes = u64::try_from(load.record_size)?;
-    let mut running = Vec::new();
-    for sender in senders {
-        for acks in &sender.acks {
-            let (acks, window, bar) = (Arc::clone(acks), orders.window, bar.clone());
-            running.push(task::spawn("acknowledgements", async move {
-                let tally = acks.count(window, record_bytes, bar).await;
-                let unsent = Latency::default();
-                Sending { tally, unsent }
-            }));
-        }
-        // A thread of its own, because the executor's timer is too coarse for a latency.
-        let executor = Handle::current();
-        running.push(task::spawn("send", async move {
-            task::blocking("send", move || executor.block_on(sender.run())).await
-        }));
-    }
+    let counted = (orders.window, u64::try_from(load.record_size)?);
+    let running: Vec<_> = senders
+        .into_iter()
+        .map(|sender| task::spawn("client", sender.send_and_count(counted, bar.clone())))
+        .collect();
     let mut all = Sending::default();
-    for part in running {
-        let part = part.await?;
-        all.tally.merge(&part.tally);
-        all.unsent.merge(&part.unsent);
+    for client in running {
+        let sending = client.await??;
+        all.tally.merge(&sending.tally);
+        all.unsent.merge(&sending.unsent);
     }
     Ok(all)
 }
@@ -123,6 +113,30 @@ struct Sender {
 }
 
 impl Sender {
+    async fn send_and_count(
+        self,
+        counted: (Window, u64),
+        bar: ProgressBar,
+    ) -> anyhow::Result<Sending> {
+        let tally = Arc::new(Mutex::new(Tally::default()));
+        let mut counting = Vec::new();
+        for acks in &self.acks {
+            let (acks, tally, bar) = (Arc::clone(acks), Arc::clone(&tally), bar.clone());
+            counting.push(task::spawn("acknowledgements", async move {
+                acks.count(&tally, counted, &bar).await;
+            }));
+        }
+        // A thread of its own, because the executor's timer is too coarse for a latency.
+        let executor = Handle::current();
+        let send = move || executor.block_on(self.run());
+        let mut sending = task::blocking("send", send).await;
+        for acks in counting {
+            acks.await?;
+        }
+        sending.tally.merge(&tally.lock());
+        Ok(sending)
+    }
+
     /// Blocks the thread while nothing is due.
     async fn run(mut self) -> Sending {
         precise_sleep();

@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use serde::Serialize;
 
 use crate::{
-    args::Cli,
+    args::{CLIENTS_MAX, Cli},
     baseline::Baseline,
     compare::Comparison,
     consume,
@@ -19,6 +19,9 @@ use crate::{
     tail,
 };
 
+/// Each client sends from a thread of its own.
+const BLOCKING_THREADS: usize = 2 * CLIENTS_MAX as usize;
+
 /// Does what the command line asks.
 ///
 /// # Errors
@@ -27,6 +30,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     let plan = Plan::check(cli)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .context("start the runtime")?;
     runtime.block_on(async {
