@@ -15,6 +15,9 @@ const GROWING_BYTES_MAX: u64 = 512 << 20;
 /// Size of the file whose blocks are there before.
 const PRE_WRITTEN_BYTES: u64 = 64 << 20;
 
+/// Magic number of Linux's file system in memory.
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
+
 /// One kind of file.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Disk {
@@ -25,6 +28,12 @@ pub(crate) struct Disk {
     pub(super) p50_us: u64,
     pub(super) p99_us: u64,
     pub(super) mb_per_s: f64,
+}
+
+/// Whether files in `dir` are in memory, so that a sync does nothing.
+pub(super) fn is_memory(dir: &Path) -> io::Result<bool> {
+    let found = rustix::fs::statfs(dir)?;
+    Ok(found.f_type == TMPFS)
 }
 
 /// Writes files in `dir`, which are gone afterwards.

@@ -11,6 +11,7 @@ use seriatim_runtime::task;
 
 use self::disk::Disk;
 use crate::{
+    output,
     plan::Load,
     report::{show, table},
 };
@@ -28,6 +29,10 @@ impl Baseline {
     /// Measures the disk below `dir` and the loopback device; takes a few seconds.
     pub(crate) async fn measure(load: &Load, dir: &Path) -> anyhow::Result<Self> {
         let dir = dir.to_owned();
+        if disk::is_memory(&dir).unwrap_or(false) {
+            let dir = dir.display();
+            output::note(&format!("{dir} is in memory: nothing there is ever synced"));
+        }
         let mut sizes = vec![load.record_size, load.batch_bytes];
         sizes.dedup();
         let measure = move || {
