@@ -3,17 +3,17 @@
 
 use std::path::Path;
 
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde::{Serialize, Serializer};
 
 use crate::report::{Report, show, table};
 
 /// Every figure's median for each binary.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Comparison {
     a: String,
     b: String,
     runs: usize,
+    #[serde(serialize_with = "by_name")]
     figures: Vec<Figure>,
 }
 
@@ -73,20 +73,9 @@ impl Comparison {
     }
 }
 
-impl Serialize for Comparison {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut object = Map::new();
-        let _ = object.insert("a".to_owned(), self.a.clone().into());
-        let _ = object.insert("b".to_owned(), self.b.clone().into());
-        let _ = object.insert("runs".to_owned(), self.runs.into());
-        let mut figures = Map::new();
-        for figure in &self.figures {
-            let value = serde_json::to_value(figure).map_err(serde::ser::Error::custom)?;
-            let _ = figures.insert(figure.name.clone(), value);
-        }
-        let _ = object.insert("figures".to_owned(), Value::Object(figures));
-        object.serialize(serializer)
-    }
+/// An object with the figures by name, in their order.
+fn by_name<S: Serializer>(figures: &[Figure], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(figures.iter().map(|figure| (&figure.name, figure)))
 }
 
 fn median(mut figures: Vec<f64>) -> Option<f64> {
@@ -129,7 +118,7 @@ mod tests {
         assert_eq!(json["figures"]["records_per_s"]["b"], 400.0);
         assert_eq!(json["figures"]["records_per_s"]["ratio"], 0.5);
         // Nothing is divided by nothing.
-        assert_eq!(json["figures"]["failed"]["ratio"], Value::Null);
+        assert_eq!(json["figures"]["failed"]["ratio"], serde_json::Value::Null);
         assert!(comparison.table().contains("records_per_s"));
     }
 }
