@@ -240,12 +240,14 @@ impl ReplicaTask {
         let name = self.tp.clone();
         self.inner.spawn("first-leader", async move {
             let find = async {
+                // A group that failed is no news here: its state says so.
+                let initialized = group.is_initialized().await.unwrap_or(true);
                 match founder {
-                    Some(rank) if group.status().membership.is_empty() => {
+                    Some(rank) if !initialized => {
                         initialize(&group, &founders, rank, &name).await;
                     }
                     // A replacement waits for the leader to find it.
-                    None if group.status().membership.is_empty() => {}
+                    None if !initialized => {}
                     _ => membership::elect(&group, rank).await,
                 }
             };
