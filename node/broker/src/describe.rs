@@ -29,9 +29,12 @@ impl Broker {
                 }
             }
         }
+        // A founder is in the image before it has registered with its addresses.
+        let nodes = image.nodes.values();
+        let registered = nodes.filter(|info| !info.grpc_addr.is_empty());
         v1::DescribeResponse {
             cluster_id: image.cluster_id.clone(),
-            nodes: image.nodes.values().map(|info| node(info)).collect(),
+            nodes: registered.map(|info| node(info)).collect(),
             topics,
             unknown_topics,
             controller: self.cluster.controller().map_or(0, |node| node.0),
