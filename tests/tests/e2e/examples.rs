@@ -1,11 +1,11 @@
-//! The examples of the client library do what they say.
+//! What shows how to use it does what it says: the client's examples and the demo.
 
 use std::{path::Path, process::Stdio};
 
 use anyhow::ensure;
 use seriatim_tests::{
     binary,
-    cli::finish,
+    cli::{Cli, finish},
     cluster::Cluster,
     story::{Load, Outcome, story},
 };
@@ -54,6 +54,24 @@ fn the_examples_run_against_a_cluster() -> Outcome {
         for end in 0..3 {
             let said = run(&cluster, &append_if, "accounts").await?;
             assert_eq!(said, format!("appended at {end}\n"));
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn the_demo_succeeds_and_shows_what_it_verified() -> Outcome {
+    story(Load::Alone, async {
+        let demo = Cli::new("").run(&["demo"]).await?;
+        assert!(demo.status.success(), "{}{}", demo.stdout, demo.stderr);
+        for row in [
+            "27004",
+            "acknowledged events read exactly once",
+            "order kept for every key",
+            "replicas byte-identical",
+            "writes again after SIGKILL of the leader",
+        ] {
+            assert!(demo.stdout.contains(row), "{row}: {}", demo.stdout);
         }
         Ok(())
     })
