@@ -8,6 +8,8 @@
 mod codec;
 mod driver;
 mod group;
+#[cfg(test)]
+mod group_tests;
 mod lane;
 mod log_store;
 mod machine;

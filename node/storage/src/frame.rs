@@ -154,20 +154,10 @@ impl FrameHeader {
         if magic != MAGIC {
             return Err(FrameError::Magic);
         }
-        let fields = || -> Option<(u8, u8, u16, u32, u32, u64, u64, i64)> {
-            Some((
-                reader.u8()?,
-                reader.u8()?,
-                reader.u16()?,
-                reader.u32()?,
-                reader.u32()?,
-                reader.u64()?,
-                reader.u64()?,
-                reader.i64()?,
-            ))
-        };
-        let mut fields = fields;
-        let (version, kind, _reserved, length, crc, term, index, offset) = fields().ok_or(short)?;
+        let mut words = || Some((reader.u8()?, reader.u8()?, reader.u16()?, reader.u32()?));
+        let (version, kind, _reserved, length) = words().ok_or_else(|| short.clone())?;
+        let mut rest = || Some((reader.u32()?, reader.u64()?, reader.u64()?, reader.i64()?));
+        let (crc, term, index, offset) = rest().ok_or(short)?;
         if version != VERSION {
             return Err(FrameError::Version(version));
         }

@@ -4,7 +4,6 @@
 use std::path::Path;
 
 /// Compares bytes with a golden file.
-#[expect(clippy::panic, reason = "for tests")]
 pub(crate) fn check(name: &str, bytes: &[u8]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("testdata")

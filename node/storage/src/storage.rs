@@ -79,6 +79,10 @@ struct Registry {
 
 impl Storage {
     /// Opens a data directory, created if absent, and takes its lock.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "options are given away, as everywhere"
+    )]
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: StorageOptions) -> Result<Self> {
         let logs_dir = dir.join(LOGS);
         disk.create_dir_all(&logs_dir).at("create", &logs_dir)?;

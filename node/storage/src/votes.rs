@@ -209,7 +209,7 @@ impl Journal {
 
     /// Tells the journal who measures its syncs.
     pub(crate) fn measure_with(&self, engine: &Arc<Engine>) {
-        let _ = self.engine.set(Arc::downgrade(engine));
+        let _first = self.engine.set(Arc::downgrade(engine));
     }
 
     /// Writes what is pending. Called by the one disk thread that holds the journal.

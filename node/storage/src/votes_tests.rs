@@ -15,8 +15,8 @@ fn key(group: u64) -> LogKey {
 fn vote(term: u64) -> Vote {
     Vote {
         term,
-        voted_for: (term % 3 != 0).then_some(ReplicaId(term + 7)),
-        committed: term % 2 == 0,
+        voted_for: (!term.is_multiple_of(3)).then_some(ReplicaId(term + 7)),
+        committed: term.is_multiple_of(2),
     }
 }
 

@@ -17,10 +17,10 @@ use seriatim_runtime::{
     net::{Listener, ReadHalf, Stream, WriteHalf},
     rng,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
-    Class, FIRST_SERVICE_KIND, Inner, LaneError, QUEUE,
+    Charge, Class, FIRST_SERVICE_KIND, Inner, LaneError, QUEUE, RECEIVE_BYTES,
     wire::{self, Form, Message},
 };
 
@@ -39,6 +39,8 @@ pub(super) struct Outgoing {
     pub(super) kind: u16,
     pub(super) parts: Vec<Bytes>,
     pub(super) reply: Reply,
+    /// Room in the queue; given back when the request is written.
+    pub(super) charge: Charge,
 }
 
 /// Serves one peer and class for as long as the lane lives: connects when there is something to
@@ -186,6 +188,7 @@ async fn send_requests(
     let mut next = Some(first);
     loop {
         let mut bytes = 0;
+        let mut charges = Vec::new();
         while let Some(request) = next.take() {
             bytes += request.parts.iter().map(Bytes::len).sum::<usize>();
             {
@@ -200,12 +203,14 @@ async fn send_requests(
                 (next_id, request.kind, Form::Request),
                 request.parts,
             );
+            charges.push(request.charge);
             next_id += 1;
             if bytes < WRITE_ROUND {
                 next = requests.try_recv().ok();
             }
         }
         wire::write_all(&mut writer, &mut out).await?;
+        drop(charges);
         next = requests.recv().await;
         if next.is_none() {
             return Ok(());
@@ -294,13 +299,20 @@ async fn read_requests(
     from: NodeId,
     answers: mpsc::Sender<Answer>,
 ) -> io::Result<()> {
+    let room = Arc::new(Semaphore::new(RECEIVE_BYTES));
     loop {
+        let prefix = wire::read_prefix(&mut reader, wire::MAX_MESSAGE).await?;
+        // Room for the body is taken before it is read, and kept until the answer is there.
+        let bytes = u32::try_from(prefix.body_bytes).unwrap_or(u32::MAX);
+        let Ok(room) = Arc::clone(&room).acquire_many_owned(bytes).await else {
+            return Ok(());
+        };
         let Message {
             id,
             kind,
             form,
             body,
-        } = wire::read(&mut reader, wire::MAX_MESSAGE).await?;
+        } = wire::read_body(&mut reader, prefix).await?;
         if form != Form::Request {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -318,6 +330,7 @@ async fn read_requests(
         }
         let _running = lane.tasks.spawn("lane-handle", async move {
             let result = work.await;
+            drop(room);
             let _sender = permit.send(Answer { id, kind, result });
         });
     }

@@ -6,9 +6,19 @@
 //! of which entries are slices, so no payload byte is copied in user space.
 
 mod connection;
+#[cfg(test)]
+mod tests;
 mod wire;
 
-use std::{collections::HashMap, fmt, io, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,6 +39,13 @@ const QUEUE: usize = 1024;
 /// Most bytes of entries under way to one node, over all groups (one request may exceed it): what a
 /// follower that catches up costs in memory, here and there.
 const APPEND_BYTES: usize = 32 << 20;
+
+/// Bytes of requests that wait for one connection at most; a single one may exceed it. A peer that does
+/// not read would otherwise hold the queue times the largest message in memory.
+const QUEUE_BYTES: usize = 64 << 20;
+
+/// Bytes of requests of one connection that are read and not yet answered.
+const RECEIVE_BYTES: usize = wire::MAX_MESSAGE;
 
 /// Kinds below this are the crate's own.
 const FIRST_SERVICE_KIND: u16 = 100;
@@ -105,8 +122,40 @@ pub(crate) trait Handler: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Bytes, String>>;
 }
 
+/// The queue of one connection.
+struct Link {
+    sender: mpsc::Sender<Outgoing>,
+    /// Bytes that wait in it or are being written.
+    queued: Arc<AtomicUsize>,
+}
+
+/// Bytes that count as queued until this is dropped.
+#[derive(Debug)]
+struct Charge {
+    queued: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Charge {
+    /// Takes room in the queue, if there is some.
+    fn take(queued: &Arc<AtomicUsize>, bytes: usize) -> Option<Self> {
+        let before = queued.fetch_add(bytes, Ordering::Relaxed);
+        let charge = Self {
+            queued: Arc::clone(queued),
+            bytes,
+        };
+        (before == 0 || before.saturating_add(bytes) <= QUEUE_BYTES).then_some(charge)
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        let _before = self.queued.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// The queue of each connection, by address and class.
-type Links = HashMap<(String, Class), mpsc::Sender<Outgoing>>;
+type Links = HashMap<(String, Class), Link>;
 
 type ClusterId = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
@@ -184,6 +233,12 @@ impl Lane {
             "kinds below 100 are the lane's own"
         );
         let _old = self.0.services.write().insert(kind, service);
+    }
+
+    /// The handler, for tests that watch it.
+    #[cfg(test)]
+    pub(crate) fn handler(&self) -> Option<Arc<dyn Handler>> {
+        self.0.handler.read().clone()
     }
 
     pub(crate) fn set_handler(&self, handler: Arc<dyn Handler>) {
@@ -267,15 +322,27 @@ impl Lane {
             return Err(LaneError::Closed);
         }
         let (reply, answer) = oneshot::channel();
-        let outgoing = Outgoing { kind, parts, reply };
+        let bytes = parts.iter().map(Bytes::len).sum();
         let mut links = self.0.links.lock();
         let link = links.entry((address.clone(), class)).or_insert_with(|| {
             let (sender, receiver) = mpsc::channel(QUEUE);
             let link = connection::link(self.0.clone(), address.clone(), class, receiver);
             let _running = self.0.tasks.spawn("lane-link", link);
-            sender
+            Link {
+                sender,
+                queued: Arc::default(),
+            }
         });
-        match link.try_send(outgoing) {
+        let Some(charge) = Charge::take(&link.queued, bytes) else {
+            return Err(LaneError::Overloaded(address));
+        };
+        let outgoing = Outgoing {
+            kind,
+            parts,
+            reply,
+            charge,
+        };
+        match link.sender.try_send(outgoing) {
             Ok(()) => Ok(PendingAnswer { address, answer }),
             Err(mpsc::error::TrySendError::Full(_)) => Err(LaneError::Overloaded(address)),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(LaneError::Closed),

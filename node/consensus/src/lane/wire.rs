@@ -93,11 +93,29 @@ fn advance(out: &mut VecDeque<Bytes>, mut written: usize) {
     }
 }
 
+/// What comes before a message's body.
+#[derive(Debug)]
+pub(super) struct Prefix {
+    id: u64,
+    kind: u16,
+    form: Form,
+    pub(super) body_bytes: usize,
+}
+
 /// Reads one message of at most `limit` bytes into a buffer of its own.
 pub(super) async fn read(
     reader: &mut (impl AsyncRead + Unpin),
     limit: usize,
 ) -> io::Result<Message> {
+    let prefix = read_prefix(reader, limit).await?;
+    read_body(reader, prefix).await
+}
+
+/// Reads what comes before the body; refuses messages of more than `limit` bytes.
+pub(super) async fn read_prefix(
+    reader: &mut (impl AsyncRead + Unpin),
+    limit: usize,
+) -> io::Result<Prefix> {
     let mut prefix = [0; PREFIX];
     let _filled = reader.read_exact(&mut prefix).await?;
     let mut fields = &prefix[..];
@@ -116,7 +134,20 @@ pub(super) async fn read(
             "a message of {length} bytes; at most {limit} are accepted"
         )));
     }
-    let mut left = length - AFTER_LENGTH;
+    Ok(Prefix {
+        id,
+        kind,
+        form,
+        body_bytes: length - AFTER_LENGTH,
+    })
+}
+
+/// Reads the body behind a prefix.
+pub(super) async fn read_body(
+    reader: &mut (impl AsyncRead + Unpin),
+    prefix: Prefix,
+) -> io::Result<Message> {
+    let mut left = prefix.body_bytes;
     let mut body = BytesMut::with_capacity(left);
     while left > 0 {
         let got = reader.read_buf(&mut (&mut body).limit(left)).await?;
@@ -126,9 +157,9 @@ pub(super) async fn read(
         left -= got;
     }
     Ok(Message {
-        id,
-        kind,
-        form,
+        id: prefix.id,
+        kind: prefix.kind,
+        form: prefix.form,
         body: body.freeze(),
     })
 }

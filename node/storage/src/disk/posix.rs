@@ -16,7 +16,7 @@ use rustix::{
 use super::{DirEntry, DirLock, Disk, DiskFile, OpenMode};
 use crate::bin::len64;
 
-/// Most slices that one system call takes (IOV_MAX).
+/// Most slices that one system call takes (`IOV_MAX`).
 const SLICES_MAX: usize = 1024;
 
 /// The file system of this machine.

@@ -80,7 +80,7 @@ impl Log {
         let mut taken = Taken::new(max_bytes);
         let mut next = range.start;
         while next < range.end && !taken.is_full() {
-            match self.0.from_memory(next, range.end, &mut taken) {
+            match self.0.entries_from_memory(next, range.end, &mut taken) {
                 Ok(Source::Memory | Source::End) => break,
                 Ok(Source::Segment(segment)) => {
                     let inner = Arc::clone(&self.0);
@@ -227,7 +227,7 @@ impl Log {
 
 impl LogInner {
     /// Takes entries from the tail, or says where `index` is instead.
-    fn from_memory(&self, index: u64, end: u64, taken: &mut Taken) -> Result<Source> {
+    fn entries_from_memory(&self, index: u64, end: u64, taken: &mut Taken) -> Result<Source> {
         let state = self.state.lock();
         let (first, log_end) = (state.start.index(), state.end());
         if index < first || index >= log_end {

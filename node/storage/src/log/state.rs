@@ -118,10 +118,9 @@ impl LogState {
 
     /// Checks that `frames` continue the log, and nothing else.
     pub(crate) fn check(&self, frames: &[Frame]) -> Result<()> {
-        let mut index = self.end();
         let mut offset = self.next_offset;
         let mut term = self.last.map_or(0, |last| last.term);
-        for frame in frames {
+        for (index, frame) in (self.end()..).zip(frames) {
             if frame.total_bytes() > MAX_FRAME_BYTES {
                 return Err(StorageError::TooLarge {
                     what: "a frame",
@@ -142,7 +141,6 @@ impl LogState {
                     expected_offset: offset,
                 });
             }
-            index += 1;
             term = id.term;
             offset = frame.next_offset();
         }

@@ -231,7 +231,7 @@ pub(crate) fn body_of(index: u64, bytes: usize) -> Vec<u8> {
             x ^= x << 13;
             x ^= x >> 7;
             x ^= x << 17;
-            (x >> 32) as u8 | 1
+            x.to_be_bytes()[3] | 1
         })
         .collect()
 }

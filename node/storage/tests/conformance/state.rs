@@ -12,8 +12,8 @@ use crate::common::{faulty::Op, *};
 pub(crate) async fn votes_survive(on: impl Harness) {
     let vote = |term| Vote {
         term,
-        voted_for: Some(ReplicaId(2)).filter(|_| term % 3 != 0),
-        committed: term % 2 == 0,
+        voted_for: Some(ReplicaId(2)).filter(|_| !term.is_multiple_of(3)),
+        committed: term.is_multiple_of(2),
     };
     let storage = on.storage();
     let before = on.disk().tried(Op::Sync, |path| path.ends_with("votes"));

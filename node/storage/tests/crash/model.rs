@@ -88,7 +88,7 @@ impl State {
         Vote {
             term,
             voted_for: Some(ReplicaId(term % 3)),
-            committed: term % 2 == 0,
+            committed: term.is_multiple_of(2),
         }
     }
 
@@ -105,13 +105,11 @@ impl State {
         assert_eq!(state.last(), log.last_log_id());
         assert_eq!(Offset(state.next_offset()), log.next_offset());
         assert_eq!(log.flushed_index(), state.end().checked_sub(1));
-        let mut index = state.first();
         let mut offset = state.start_offset;
-        for frame in &state.frames {
+        for (index, frame) in (state.first()..).zip(&state.frames) {
             let id = frame.log_id();
             assert_eq!((id.index, frame.base_offset().0), (index, offset), "a gap");
             assert_eq!(log.term_at(index), Some(id.term));
-            index += 1;
             offset = frame.next_offset().0;
         }
         state

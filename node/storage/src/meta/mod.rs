@@ -22,8 +22,11 @@ const CACHE_BYTES: u64 = 16 << 20;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MetaBatch {
     /// In order; `None` deletes.
-    ops: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    ops: Vec<Change>,
 }
+
+/// A key and its new value.
+type Change = (Vec<u8>, Option<Vec<u8>>);
 
 impl MetaBatch {
     /// Sets a key.
