@@ -318,3 +318,7 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "codec_tests.rs"]
+mod properties;

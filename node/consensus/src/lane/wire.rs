@@ -191,6 +191,33 @@ mod tests {
         );
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_message_round_trips_and_no_cut_does(
+            id: u64,
+            kind: u16,
+            parts in proptest::collection::vec(
+                proptest::collection::vec(proptest::num::u8::ANY, 0..80),
+                0..5,
+            ),
+        ) {
+            let bodies: Vec<Bytes> = parts.iter().cloned().map(Bytes::from).collect();
+            let mut out = VecDeque::new();
+            push(&mut out, (id, kind, Form::Answer), bodies);
+            let bytes: Vec<u8> = out.iter().flatten().copied().collect();
+            let read = |bytes: &[u8], limit| {
+                futures::FutureExt::now_or_never(read(&mut &bytes[..], limit)).unwrap()
+            };
+            let message = read(&bytes, bytes.len()).unwrap();
+            assert_eq!((message.id, message.kind, message.form), (id, kind, Form::Answer));
+            assert_eq!(message.body, parts.concat());
+            for cut in 0..bytes.len() {
+                assert!(read(&bytes[..cut], bytes.len()).is_err());
+            }
+            assert!(read(&bytes, bytes.len() - 5).is_err());
+        }
+    }
+
     #[tokio::test]
     async fn oversized_short_and_unknown_messages_are_refused() {
         let mut out = VecDeque::new();
