@@ -60,6 +60,8 @@ pub(crate) enum FileKind {
     Start = 8,
     /// The metadata store of a simulated disk.
     Meta = 9,
+    /// Where the scan of an active segment may begin.
+    Resume = 10,
 }
 
 /// The beginning of a file.
@@ -170,6 +172,37 @@ pub(crate) fn write_small(
     kind: FileKind,
     parts: &[&[u8]],
 ) -> Result<()> {
+    let temporary = write_temporary(disk, path, kind, parts)?;
+    let file = disk
+        .open(&temporary, OpenMode::Write)
+        .at("open", &temporary)?;
+    file.sync().at("sync", &temporary)?;
+    disk.rename(&temporary, path).at("rename", &temporary)?;
+    match path.parent() {
+        Some(dir) => disk.sync_dir(dir).at("sync", dir),
+        None => Ok(()),
+    }
+}
+
+/// Replaces a small file that is only a hint: after a power loss there may be the old one, or a
+/// damaged one.
+pub(crate) fn write_hint(
+    disk: &dyn Disk,
+    path: &Path,
+    kind: FileKind,
+    parts: &[&[u8]],
+) -> Result<()> {
+    let temporary = write_temporary(disk, path, kind, parts)?;
+    disk.rename(&temporary, path).at("rename", &temporary)
+}
+
+/// Writes a small file under the name that it has until it is whole.
+fn write_temporary(
+    disk: &dyn Disk,
+    path: &Path,
+    kind: FileKind,
+    parts: &[&[u8]],
+) -> Result<PathBuf> {
     let len: usize = parts.iter().map(|part| part.len()).sum();
     if len > SMALL_FILE_BYTES_MAX {
         return Err(StorageError::TooLarge {
@@ -193,12 +226,7 @@ pub(crate) fn write_small(
         .at("create", &temporary)?;
     file.set_len(0).at("empty", &temporary)?;
     file.write_at(0, &mut slices).at("write", &temporary)?;
-    file.sync().at("sync", &temporary)?;
-    disk.rename(&temporary, path).at("rename", &temporary)?;
-    match path.parent() {
-        Some(dir) => disk.sync_dir(dir).at("sync", dir),
-        None => Ok(()),
-    }
+    Ok(temporary)
 }
 
 fn temporary_of(path: &Path) -> PathBuf {

@@ -1,4 +1,4 @@
-//! Background verification: after a log was opened, its sealed segments are read once, slowly.
+//! Background verification: after a log was opened, its segments are read once, slowly.
 
 use std::{
     collections::VecDeque,
@@ -33,9 +33,9 @@ impl Scrubber {
         }
     }
 
-    /// Has a log verified, if it has sealed segments.
+    /// Has a log verified, if there is anything in it.
     pub(crate) fn add(self: &Arc<Self>, log: &Arc<LogInner>) {
-        if log.sealed().is_empty() {
+        if log.segments().is_empty() {
             return;
         }
         let mut queue = self.queue.lock();
@@ -56,7 +56,7 @@ impl Scrubber {
 
     async fn run(&self) {
         while let Some(log) = self.next() {
-            let segments = log.upgrade().map(|log| log.sealed()).unwrap_or_default();
+            let segments = log.upgrade().map(|log| log.segments()).unwrap_or_default();
             for segment in segments {
                 if self.queue.lock().stopped {
                     return;

@@ -86,7 +86,7 @@ pub struct StorageOptions {
     pub cache_bytes: u64,
     /// Free space below which the disk counts as full, in bytes; default 64 MiB.
     pub reserve_bytes: u64,
-    /// Whether sealed segments are verified in the background after a log was opened; default true.
+    /// Whether segments are verified in the background after a log was opened; default true.
     pub scrub: bool,
     /// Most bytes per second that the background verification reads; default 64 MiB.
     pub scrub_bytes_per_s: u64,

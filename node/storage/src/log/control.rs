@@ -91,6 +91,7 @@ impl LogInner {
         // First the hint: old ones must not claim afterwards that the removed entries are durable.
         writer.synced_end = writer.synced_end.min(index);
         self.lower_progress(writer.synced_end)?;
+        files::remove_resume(&*self.core.disk, &self.dir)?;
         writer.active = None;
         let cut_here = index > segment.first_index;
         let removed = self.forget_from(index, &place, &segment, cut_here);
@@ -200,6 +201,7 @@ impl LogInner {
         // Until the files are gone, the hint must be true of them as well.
         self.lower_progress(writer.synced_end.min(upto.index + 1))?;
         self.ensure_dir(writer)?;
+        files::remove_resume(&*self.core.disk, &self.dir)?;
         files::write_start(&*self.core.disk, &self.dir, upto, offset)?;
         let removed = {
             let mut state = self.state.lock();

@@ -5,7 +5,11 @@
 //! start:       term 8, index 8, offset 8
 //! checkpoint:  term 8, index 8, data
 //! boundary:    term 8, index 8, next offset 8, length of the membership 8, membership, state
+//! resume:      first index 8 and base offset 8 of the active segment, a position in it 8, then the
+//!              footer that it would have if it ended there (`segment/footer.rs`)
 //! ```
+//! The resume file is a hint that makes recovery short: everything before its position was synced when it
+//! was written. It is removed before the segment is cut.
 
 use std::path::Path;
 
@@ -18,10 +22,11 @@ use crate::{
     bin::{Reader, len_usize, len64},
     core::Core,
     disk::Disk,
+    error::IoContext,
     file::{self, FileKind},
     frame::Frame,
     segment::{
-        HEADER_BYTES, INDEX_INTERVAL, IndexEntry, Segment,
+        HEADER_BYTES, INDEX_INTERVAL, IndexEntry, Segment, Summary, footer,
         scan::{Frames, Step},
     },
 };
@@ -33,6 +38,9 @@ pub(crate) const START: &str = "start";
 pub(crate) const CHECKPOINT: &str = "checkpoint";
 /// Name of the boundary.
 pub(crate) const BOUNDARY: &str = "boundary";
+
+/// Name of the file that says where the scan of the active segment may begin.
+pub(crate) const RESUME: &str = "resume";
 
 /// Most bytes of one read from a file.
 const READ_BYTES_MAX: usize = 8 << 20;
@@ -233,6 +241,62 @@ pub(crate) fn read_boundary(disk: &dyn Disk, dir: &Path) -> Result<Option<Bounda
     };
     let mut fields = fields;
     fields().ok_or_else(|| too_short(&path)).map(Some)
+}
+
+/// Remembers that a segment was whole and synced up to the end of `summary`.
+pub(super) fn write_resume(
+    disk: &dyn Disk,
+    dir: &Path,
+    segment: &Segment,
+    summary: &Summary,
+    index: &[IndexEntry],
+) -> Result<()> {
+    let parts: [&[u8]; 4] = [
+        &segment.first_index.to_be_bytes(),
+        &segment.base_offset.0.to_be_bytes(),
+        &summary.end.to_be_bytes(),
+        &footer::encode(summary, index),
+    ];
+    file::write_hint(disk, &dir.join(RESUME), FileKind::Resume, &parts)
+}
+
+/// What was remembered of a segment, if anything and if it is whole.
+pub(super) fn read_resume(
+    disk: &dyn Disk,
+    dir: &Path,
+    segment: &Segment,
+) -> Result<Option<(Summary, Vec<IndexEntry>)>> {
+    let path = dir.join(RESUME);
+    let body = match file::read_small(disk, &path, FileKind::Resume) {
+        Err(StorageError::Damaged { .. }) | Ok(None) => return Ok(None),
+        Ok(Some(body)) => body,
+        Err(error) => return Err(error),
+    };
+    let mut reader = Reader(&body);
+    let mut fields = || Some((reader.u64()?, reader.i64()?, reader.u64()?));
+    let Some((first_index, base_offset, end)) = fields() else {
+        return Ok(None);
+    };
+    if (first_index, Offset(base_offset)) != (segment.first_index, segment.base_offset) {
+        return Ok(None);
+    }
+    let known = footer::decode(reader.0, end);
+    Ok(known.map(|(summary, index)| {
+        let sealed = false;
+        (Summary { sealed, ..summary }, index)
+    }))
+}
+
+/// Removes the resume file; durable on return.
+pub(super) fn remove_resume(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    let path = dir.join(RESUME);
+    match disk.remove_file(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => {
+            result.at("remove", &path)?;
+            disk.sync_dir(dir).at("sync", dir)
+        }
+    }
 }
 
 fn read_id(reader: &mut Reader<'_>) -> Option<LogId> {

@@ -75,6 +75,7 @@ pub(super) fn recover(core: &Core, key: LogKey, options: LogOptions) -> Result<R
     }
     if conflicts(&segments, &small.start) {
         // A restart behind `purged` was interrupted: what is here belongs to another history.
+        files::remove_resume(disk, &dir)?;
         for segment in segments.drain(..).rev() {
             disk.remove_file(&segment.path)
                 .at("remove", &segment.path)?;
@@ -285,7 +286,14 @@ fn load_last(disk: &dyn Disk, segment: &Arc<Segment>, synced_end: u64) -> Result
         *segment.summary.lock() = footer.summary;
         return Ok(synced_end);
     }
-    let mut found = Found::new(segment);
+    let resume = match segment.path.parent() {
+        Some(dir) => files::read_resume(disk, dir, segment)?,
+        None => None,
+    };
+    let mut found = match resume.filter(|(summary, _)| summary.end <= len) {
+        Some((summary, index)) => Found::resume(segment, summary, index),
+        None => Found::new(segment),
+    };
     let stop = found.run(&*file)?;
     let (end, next_index) = (found.summary.end, found.next_index());
     if stop == Stop::Footer

@@ -1,4 +1,4 @@
-//! Verification of sealed segments while the log is in use.
+//! Verification of segments while the log is in use.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use crate::{
 };
 
 impl Log {
-    /// Reads all sealed segments and verifies every checksum; damage stops the log.
-    pub async fn verify_sealed(&self) -> Result<()> {
-        for segment in self.0.sealed() {
+    /// Reads all segments and verifies every checksum; damage stops the log.
+    pub async fn verify(&self) -> Result<()> {
+        for segment in self.0.segments() {
             let inner = Arc::clone(&self.0);
             let verify = move || inner.verify_segment(&segment);
             let _bytes = self.0.core.blocking("scrub", verify).await?;
@@ -21,17 +21,15 @@ impl Log {
 }
 
 impl LogInner {
-    /// The segments that are never written again.
-    pub(crate) fn sealed(&self) -> Vec<Arc<Segment>> {
-        let state = self.state.lock();
-        let sealed = |segment: &&Arc<Segment>| segment.summary.lock().sealed;
-        state.segments.iter().filter(sealed).cloned().collect()
+    /// All segments, of which recovery read only the last, and that perhaps not from its beginning.
+    pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
+        self.state.lock().segments.clone()
     }
 
-    /// Reads one sealed segment; returns how many bytes it has. Blocks.
+    /// Reads one segment as far as it is written; returns how many bytes that are. Blocks.
     pub(crate) fn verify_segment(&self, segment: &Arc<Segment>) -> Result<u64> {
         let cuts = self.cuts();
-        let result = self.read_sealed(segment);
+        let result = self.read_whole(segment);
         let bytes = segment.summary.lock().end;
         self.judge_read(cuts, result)
             .map(|()| bytes)
@@ -42,18 +40,18 @@ impl LogInner {
             })
     }
 
-    fn read_sealed(&self, segment: &Arc<Segment>) -> Result<()> {
+    fn read_whole(&self, segment: &Arc<Segment>) -> Result<()> {
         let file = segment.open_reader(&*self.core.disk)?;
         segment.check_header(&*file)?;
         let known = segment.summary.lock().clone();
         let (found, _) = segment.rebuild(&*file, known.end, None)?;
-        if !known.sealed {
-            return Ok(());
-        }
         if (found.end, found.last, found.next_offset) != (known.end, known.last, known.next_offset)
         {
-            let what = "the footer does not match the frames";
+            let what = "the frames are not those that were written";
             return Err(StorageError::damaged(&segment.path, found.end, what));
+        }
+        if !known.sealed {
+            return Ok(());
         }
         let whole = match footer::read(&*file, &segment.path)? {
             Some(footer) => footer.read_index(&*file, &segment.path)?.is_some(),

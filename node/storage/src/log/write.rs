@@ -5,7 +5,7 @@ use std::{io::IoSlice, sync::Arc};
 use seriatim_proto::settings::Durability;
 
 use super::{
-    AppendDone, LogInner,
+    AppendDone, LogInner, files,
     state::{LogState, Op},
 };
 use crate::{
@@ -35,6 +35,9 @@ const AHEAD_BYTES: u64 = 256 << 10;
 /// Written ahead again when less than this is left.
 const AHEAD_BYTES_MIN: u64 = 64 << 10;
 
+/// Distance between two writes of the resume file of a young segment.
+const RESUME_BYTES: u64 = 1 << 20;
+
 /// The writer's side of a log; only the disk thread that holds the log touches it.
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
@@ -59,6 +62,8 @@ pub(crate) struct Active {
     /// The file's blocks up to here were written at some time.
     pub(crate) ahead: u64,
     small_rounds: u32,
+    /// Up to where the resume file knows the segment.
+    resumable: u64,
     /// Whether bytes were written since the last sync.
     pub(crate) dirty: bool,
 }
@@ -77,8 +82,16 @@ impl Active {
             position,
             ahead: len.max(position),
             small_rounds: 0,
+            resumable: 0,
             dirty: false,
         }
+    }
+
+    /// Whether so much was written since the resume file that recovery would take long.
+    fn wants_resume(&self, segment_bytes: u64) -> bool {
+        // The file grows with the segment, so it is written less often then.
+        let distance = (segment_bytes / 8).min(RESUME_BYTES).max(self.position / 8);
+        !self.dirty && self.position - self.resumable >= distance
     }
 }
 
@@ -358,11 +371,40 @@ impl LogInner {
             done(Ok(()));
         }
         self.core.cache.add(Arc::downgrade(self), round.end);
-        let synced_end = self.writer.lock().synced_end;
+        let synced_end = {
+            let mut writer = self.writer.lock();
+            self.save_resume(&mut writer);
+            writer.synced_end
+        };
         self.save_progress(LogProgress {
             synced_end,
             committed,
         });
+    }
+
+    /// Writes the resume file, if it is time: recovery then begins there instead of reading the
+    /// active segment from its beginning. It is a hint too.
+    fn save_resume(&self, writer: &mut Writer) {
+        let segment_bytes = self.state.lock().options.segment_bytes;
+        let Some(active) = &mut writer.active else {
+            return;
+        };
+        if !active.wants_resume(segment_bytes) {
+            return;
+        }
+        let segment = &active.segment;
+        let (summary, index) = {
+            let summary = segment.summary.lock();
+            let index = segment.index.lock();
+            (summary.clone(), index.clone().unwrap_or_default())
+        };
+        let disk = &*self.core.disk;
+        match files::write_resume(disk, &self.dir, segment, &summary, &index) {
+            Ok(()) => active.resumable = active.position,
+            Err(error) => {
+                tracing::debug!(log = %self.key, %error, "cannot write where recovery may begin");
+            }
+        }
     }
 
     /// Writes the progress, unsynced. It is a hint: failing to write it costs nothing but the hint.

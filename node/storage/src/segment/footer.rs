@@ -115,6 +115,16 @@ pub(crate) fn read(file: &dyn DiskFile, path: &Path) -> Result<Option<Footer>> {
     }
 }
 
+/// The summary and index that [`encode`] wrote, of which the last frame ends at `end`.
+pub(crate) fn decode(bytes: &[u8], end: u64) -> Option<(Summary, Vec<IndexEntry>)> {
+    let Parsed::Footer(footer) = parse(bytes, end.checked_add(len64(bytes.len()))?) else {
+        return None;
+    };
+    let head = HEAD_BYTES + footer.index_entries * ENTRY_BYTES;
+    let index = footer.parse_index(bytes.get(..head)?)?;
+    Some((footer.summary, index))
+}
+
 enum Parsed {
     Footer(Footer),
     /// The trailer says that this many bytes at the end of the file are needed.

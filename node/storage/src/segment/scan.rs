@@ -180,6 +180,16 @@ impl<'a> Found<'a> {
         }
     }
 
+    /// A scan that goes on from a place where everything before is known.
+    pub(crate) fn resume(segment: &'a Segment, summary: Summary, index: Vec<IndexEntry>) -> Self {
+        Self {
+            synced_end: summary.end_index(),
+            summary,
+            index,
+            ..Self::new(segment)
+        }
+    }
+
     /// Index that the next entry must have.
     pub(crate) fn next_index(&self) -> u64 {
         self.summary
@@ -206,7 +216,8 @@ impl<'a> Found<'a> {
     ) -> Result<Stop> {
         let path = &self.segment.path;
         let len = file.len().at("read the length of", path)?;
-        let mut frames = Frames::new(file, path, HEADER_BYTES, len.min(end), CHUNK_BYTES);
+        let start = self.summary.end;
+        let mut frames = Frames::new(file, path, start, len.min(end), CHUNK_BYTES);
         loop {
             let position = frames.position;
             match frames.next()? {
