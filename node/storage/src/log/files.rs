@@ -333,6 +333,25 @@ mod tests {
             let file = disk.open(&dir.join(name), OpenMode::Read).unwrap();
             golden::check(&format!("{name}.bin"), &file.read_at(0, 1000).unwrap());
         }
+        let segment = Segment::new("g1-r1".parse().unwrap(), dir, Offset(4), 5);
+        let summary = Summary {
+            end: 900,
+            last: Some(LogId { term: 2, index: 8 }),
+            next_offset: Offset(30),
+            max_timestamp: 77,
+            epochs: vec![LogId { term: 2, index: 5 }],
+            sealed: false,
+        };
+        write_resume(&disk, dir, &segment, &summary, &[]).unwrap();
+        let file = disk.open(&dir.join(RESUME), OpenMode::Read).unwrap();
+        golden::check("resume.bin", &file.read_at(0, 1000).unwrap());
+        let resume = read_resume(&disk, dir, &segment).unwrap();
+        assert_eq!(resume, Some((summary, Vec::new())));
+        let other = Segment::new(segment.key, dir, Offset(4), 6);
+        assert_eq!(read_resume(&disk, dir, &other).unwrap(), None);
+        remove_resume(&disk, dir).unwrap();
+        remove_resume(&disk, dir).unwrap();
+        assert_eq!(read_resume(&disk, dir, &segment).unwrap(), None);
         let start = read_start(&disk, dir).unwrap().unwrap();
         assert_eq!((start.purged, start.offset), (Some(at), Offset(31)));
         let checkpoint = read_checkpoint(&disk, dir).unwrap();

@@ -37,6 +37,8 @@ struct Plan {
     /// After so many of them, everything fails: the process is gone.
     stop_after: Option<u64>,
     refuse: Option<Refuse>,
+    /// Bytes read, so far.
+    read: usize,
     /// What was tried, by kind and path.
     tried: BTreeMap<(Op, PathBuf), u64>,
 }
@@ -65,6 +67,11 @@ impl Faulty {
     /// Operations that change something, so far.
     pub(crate) fn count(&self) -> u64 {
         self.plan.lock().count
+    }
+
+    /// Bytes read, so far.
+    pub(crate) fn bytes_read(&self) -> usize {
+        self.plan.lock().read
     }
 
     /// Lets so many more operations happen and none after them.
@@ -217,7 +224,9 @@ struct FaultyFile {
 impl DiskFile for FaultyFile {
     fn read_at(&self, position: u64, len: usize) -> io::Result<Vec<u8>> {
         self.disk.alive()?;
-        self.inner.read_at(position, len)
+        let bytes = self.inner.read_at(position, len)?;
+        self.disk.plan.lock().read += bytes.len();
+        Ok(bytes)
     }
 
     fn write_at(&self, position: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
