@@ -3,14 +3,17 @@
 use std::process::ExitCode;
 
 use seriatim_client::{ClientError, ErrorCode};
+use tokio::signal::unix::{SignalKind, signal};
 
 const START_ONE: &str = "start a node with 'seriatim start' or 'seriatim dev', or name the \
     addresses of others with --servers or SERIATIM_SERVERS";
 
-/// Ended by Ctrl-C.
+/// Ended by a signal; the exit code is what a shell makes of it.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("interrupted")]
-pub(crate) struct Interrupted;
+pub(crate) struct Interrupted {
+    code: u8,
+}
 
 /// None of the servers can be talked to.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -22,24 +25,33 @@ pub(crate) struct NoAnswer {
     pub(crate) why: String,
 }
 
-/// Returns once Ctrl-C was pressed.
+/// Returns once Ctrl-C was pressed or SIGTERM came.
 pub(crate) async fn interrupted() -> anyhow::Error {
-    match tokio::signal::ctrl_c().await {
-        Ok(()) => Interrupted.into(),
-        Err(error) => anyhow::Error::new(error).context("wait for signals"),
-    }
+    let signals = signal(SignalKind::interrupt()).and_then(|int| {
+        let term = signal(SignalKind::terminate())?;
+        Ok((int, term))
+    });
+    let (mut int, mut term) = match signals {
+        Ok(signals) => signals,
+        Err(error) => return anyhow::Error::new(error).context("wait for signals"),
+    };
+    let code = tokio::select! {
+        _ = int.recv() => 130,
+        _ = term.recv() => 143,
+    };
+    Interrupted { code }.into()
 }
 
-/// Says what went wrong and what to do about it. Exit codes: 1 for a failure, 130 after Ctrl-C; a
-/// command line that makes no sense has ended with 2 before.
+/// Says what went wrong and what to do about it. Exit codes: 1 for a failure, 130 after Ctrl-C, 143
+/// after SIGTERM; a command line that makes no sense has ended with 2 before.
 #[expect(
     clippy::print_stderr,
     reason = "the one place that tells a person about a failure"
 )]
 pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
-    if error.is::<Interrupted>() {
+    if let Some(Interrupted { code }) = error.downcast_ref() {
         eprintln!("interrupted");
-        return ExitCode::from(130);
+        return ExitCode::from(*code);
     }
     eprintln!("error: {error:#}");
     let hint = match error.chain().find_map(|cause| cause.downcast_ref()) {

@@ -1,7 +1,7 @@
 //! The command line.
 
 mod cluster;
-mod common;
+pub(crate) mod common;
 mod consume;
 mod fail;
 mod input;
@@ -15,7 +15,7 @@ mod topic;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-pub(crate) use self::fail::fail;
+pub(crate) use self::fail::{Interrupted, fail, interrupted};
 use crate::config;
 
 const EXAMPLES: &str = "Examples:

@@ -10,14 +10,17 @@ mod verdict;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use seriatim_client::{Admin, Client, NewTopic};
+use seriatim_client::{Admin, Client, ClusterStatus, NewTopic};
 use seriatim_runtime::clock;
 
 use self::{nodes::Nodes, run::Run, verdict::Verdict};
+use crate::cli::{Interrupted, common::tell, interrupted};
 
 const TOPIC: &str = "flights";
 const PARTITIONS: i32 = 6;
 const REPLICAS: u32 = 3;
+/// Longest wait for anything that takes a second on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Options of the demo.
 #[derive(Debug, clap::Args)]
@@ -35,25 +38,39 @@ pub(crate) struct DemoArgs {
 pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
     let mut folder = tempfile::Builder::new()
         .prefix("seriatim-demo-")
-        .tempdir()?;
+        .tempdir()
+        .context("make a temporary folder")?;
     if args.keep {
         folder.disable_cleanup(true);
     }
-    tokio::select! {
-        outcome = in_folder(&args, folder.path()) => outcome,
-        // The nodes are ended when their handles are dropped.
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted?;
-            anyhow::bail!("interrupted")
-        }
+    tell(&format!(
+        "starting three nodes in {}",
+        folder.path().display()
+    ));
+    let mut nodes = Nodes::start(folder.path())?;
+    let outcome = tokio::select! {
+        outcome = show(&args, &mut nodes) => outcome,
+        interrupted = interrupted() => Err(interrupted),
+    };
+    if let Err(error) = &outcome
+        && !error.is::<Interrupted>()
+    {
+        tell(&nodes.log_ends());
     }
+    // Before the folder goes, so that nobody writes to it any more.
+    nodes.end().await;
+    if args.keep {
+        tell(&format!("data and logs are in {}", folder.path().display()));
+    } else {
+        let path = folder.path().display().to_string();
+        folder.close().with_context(|| format!("remove {path}"))?;
+    }
+    outcome
 }
 
-async fn in_folder(args: &DemoArgs, folder: &std::path::Path) -> anyhow::Result<()> {
+async fn show(args: &DemoArgs, nodes: &mut Nodes) -> anyhow::Result<()> {
     let began = clock::now();
-    say(&format!("starting three nodes in {}", folder.display()));
-    let mut nodes = Nodes::start(folder)?;
-    let client = connect(&mut nodes).await?;
+    let client = connect(nodes).await?;
     let admin = client.admin();
     let topic = NewTopic {
         name: TOPIC.to_owned(),
@@ -67,31 +84,29 @@ async fn in_folder(args: &DemoArgs, folder: &std::path::Path) -> anyhow::Result<
         .context("create the topic")?;
     let ready = began.elapsed();
     let events = events::load()?;
+    tell(&format!(
+        "topic {TOPIC}: {PARTITIONS} partitions on {REPLICAS} replicas; producing {} events",
+        events.len()
+    ));
     let mut run = Run::new(client, events, args.rate);
-    let outcome = run.go(&admin, &mut nodes).await?;
+    let outcome = run.go(&admin, nodes).await?;
     caught_up(&admin).await?;
     nodes.stop().await?;
-    say("comparing the replicas byte by byte");
+    tell("comparing the replicas byte by byte");
     let compared = replicas::compare(&nodes.data_dirs()).await;
     let verdict = Verdict::judge(&run, &outcome, compared, ready);
     verdict.print()?;
     verdict.into_result()
 }
 
-/// A line about progress.
-#[expect(clippy::print_stderr, reason = "progress goes to standard error")]
-fn say(line: &str) {
-    eprintln!("{line}");
-}
-
 async fn connect(nodes: &mut Nodes) -> anyhow::Result<Client> {
-    let deadline = clock::now() + Duration::from_secs(20);
+    let deadline = clock::now() + PATIENCE;
     loop {
         nodes.check_running()?;
         match Client::connect(&nodes.servers()).await {
             Ok(client) => {
                 let described = client.admin().cluster_status().await;
-                if described.is_ok_and(|s| s.nodes.len() == 3 && s.controller.is_some()) {
+                if described.is_ok_and(|status| is_formed(&status)) {
                     return Ok(client);
                 }
             }
@@ -102,15 +117,22 @@ async fn connect(nodes: &mut Nodes) -> anyhow::Result<Client> {
         }
         anyhow::ensure!(
             clock::now() < deadline,
-            "the nodes formed no cluster within 20 s"
+            "the nodes formed no cluster within {} s",
+            PATIENCE.as_secs()
         );
         clock::sleep(Duration::from_millis(50)).await;
     }
 }
 
+/// Whether every node is part of the cluster and answers.
+fn is_formed(status: &ClusterStatus) -> bool {
+    let up = status.nodes.iter().filter(|n| n.unreachable.is_none());
+    status.controller.is_some() && up.count() == 3
+}
+
 /// Waits until every replica has the whole log.
 async fn caught_up(admin: &Admin) -> anyhow::Result<()> {
-    let deadline = clock::now() + Duration::from_secs(20);
+    let deadline = clock::now() + PATIENCE;
     loop {
         let behind = match admin.cluster_status().await {
             Ok(status) => {
@@ -126,7 +148,8 @@ async fn caught_up(admin: &Admin) -> anyhow::Result<()> {
         }
         anyhow::ensure!(
             clock::now() < deadline,
-            "{behind} replicas have not caught up within 20 s"
+            "{behind} replicas have not caught up within {} s",
+            PATIENCE.as_secs()
         );
         clock::sleep(Duration::from_millis(50)).await;
     }

@@ -9,8 +9,11 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use seriatim_runtime::clock;
+use seriatim_runtime::{clock, rng};
 use tokio::process::{Child, Command};
+
+/// Lines of a log that are shown when something failed.
+const LOG_LINES: usize = 10;
 
 /// The processes. Dropping it ends those that run.
 pub(super) struct Nodes {
@@ -18,6 +21,7 @@ pub(super) struct Nodes {
 }
 
 struct Node {
+    id: u64,
     config: PathBuf,
     data: PathBuf,
     log: PathBuf,
@@ -46,6 +50,7 @@ impl Nodes {
             fs::write(&config, text)?;
             let child = spawn(&config, &log)?;
             nodes.push(Node {
+                id,
                 config,
                 data,
                 log,
@@ -75,15 +80,34 @@ impl Nodes {
     pub(super) fn check_running(&mut self) -> anyhow::Result<()> {
         for node in &mut self.nodes {
             if let Some(status) = node.child.try_wait()? {
-                let log = fs::read_to_string(&node.log).unwrap_or_default();
-                let end: Vec<&str> = log.lines().rev().take(5).collect();
-                bail!(
-                    "a node ended ({status}); its log ends with:\n{}",
-                    end.join("\n")
-                );
+                bail!("node {} ended by itself ({status})", node.id);
             }
         }
         Ok(())
+    }
+
+    /// The last lines of every node's log.
+    pub(super) fn log_ends(&self) -> String {
+        let mut text = String::new();
+        for node in &self.nodes {
+            let log = fs::read_to_string(&node.log).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let end = lines.get(lines.len().saturating_sub(LOG_LINES)..);
+            text += &format!(
+                "the log of node {} ends with:\n  {}\n",
+                node.id,
+                end.unwrap_or_default().join("\n  ")
+            );
+        }
+        text
+    }
+
+    /// SIGKILL to those that still run, and waits for them.
+    pub(super) async fn end(&mut self) {
+        for node in &mut self.nodes {
+            // One that has ended already is as good.
+            let _ended = node.child.kill().await;
+        }
     }
 
     /// SIGKILL.
@@ -107,12 +131,12 @@ impl Nodes {
             }
         }
         for node in &mut self.nodes {
-            match clock::timeout(Duration::from_secs(10), node.child.wait()).await {
+            match clock::timeout(Duration::from_secs(20), node.child.wait()).await {
                 Ok(status) => {
                     let status = status?;
-                    anyhow::ensure!(status.success(), "a node ended with {status}");
+                    anyhow::ensure!(status.success(), "node {} ended with {status}", node.id);
                 }
-                Err(_late) => bail!("a node did not stop within 10 s of SIGTERM"),
+                Err(_late) => bail!("node {} did not stop within 20 s of SIGTERM", node.id),
             }
         }
         Ok(())
@@ -134,14 +158,21 @@ fn spawn(config: &Path, log: &Path) -> anyhow::Result<Child> {
         .context("start a node")
 }
 
-/// Addresses on loopback that nobody uses at the moment.
+/// Addresses on loopback that nobody uses at the moment. They are below the ports that the system
+/// gives to outgoing connections: one of those could have the port of a killed node when it starts
+/// again.
 fn free_addresses(count: usize) -> anyhow::Result<Vec<String>> {
-    let bound: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0"))
-        .collect::<Result<_, _>>()
-        .context("find free ports")?;
-    bound
-        .iter()
-        .map(|listener| Ok(listener.local_addr()?.to_string()))
-        .collect()
+    let first = 20_000 + u16::try_from(rng::below(10_000))?;
+    let mut addresses = Vec::with_capacity(count);
+    for port in first..first + 2_000 {
+        if addresses.len() == count {
+            break;
+        }
+        let address = format!("127.0.0.1:{port}");
+        if TcpListener::bind(&address).is_ok() {
+            addresses.push(address);
+        }
+    }
+    anyhow::ensure!(addresses.len() == count, "find {count} free ports");
+    Ok(addresses)
 }

@@ -12,7 +12,8 @@ use seriatim_runtime::{
 };
 use tokio::sync::{mpsc, watch};
 
-use super::{PARTITIONS, TOPIC, events::Event, nodes::Nodes};
+use super::{PARTITIONS, PATIENCE, TOPIC, events::Event, nodes::Nodes};
+use crate::cli::common::tell;
 
 /// Where records of an acknowledgement go.
 #[derive(Debug, Clone, Copy)]
@@ -77,12 +78,13 @@ impl Run {
             consume(self.client.clone(), goal, consumed_bar),
         );
         let began = clock::now();
-        let (acknowledged, failed, killed) = self.produce(admin, nodes, &produced_bar).await?;
+        let (acknowledged, failed, killed) =
+            self.produce(admin, nodes, (&bars, &produced_bar)).await?;
         let produce_time = began.elapsed();
         let _before = goal_sender.send_replace(Some(acknowledged.len()));
-        let consumed = clock::timeout(Duration::from_secs(30), consuming)
+        let consumed = clock::timeout(PATIENCE, consuming)
             .await
-            .context("not everything was consumed within 30 s")???;
+            .context("not everything that was acknowledged could be read")???;
         let failover = acknowledged
             .iter()
             .filter(|ack| ack.partition == 0 && ack.sent > killed.at)
@@ -102,7 +104,7 @@ impl Run {
         &self,
         admin: &Admin,
         nodes: &mut Nodes,
-        bar: &ProgressBar,
+        (bars, bar): (&MultiProgress, &ProgressBar),
     ) -> anyhow::Result<(Vec<Acknowledged>, Vec<String>, Killed)> {
         let producer = self.client.producer().build().await?;
         let (waiting, deliveries) = mpsc::channel(100_000);
@@ -116,13 +118,19 @@ impl Run {
                 Duration::from_secs_f64(f64::from(u32::try_from(line)?) / f64::from(self.rate));
             clock::sleep_until(began + due).await;
             if line == half {
-                killed = Some(kill_leader(admin, nodes).await?);
+                let now = kill_leader(admin, nodes).await?;
+                note(
+                    bars,
+                    &format!("killed node {}, which led partition 0", now.node),
+                );
+                killed = Some(now);
             }
             if let Some(Killed { node, at }) = killed
                 && !restarted
                 && at.elapsed() >= Duration::from_secs(2)
             {
                 nodes.restart(node)?;
+                note(bars, &format!("started node {node} again"));
                 restarted = true;
             }
             let mut record = ProducerRecord::new(TOPIC, event.value.clone());
@@ -141,6 +149,11 @@ impl Run {
         bar.finish();
         Ok((acknowledged, failed, killed))
     }
+}
+
+/// A line above the bars.
+fn note(bars: &MultiProgress, line: &str) {
+    bars.suspend(|| tell(line));
 }
 
 #[derive(Debug, Clone, Copy)]
