@@ -5,6 +5,8 @@ mod config;
 mod demo;
 #[cfg(test)]
 mod docs;
+#[cfg(test)]
+mod errors;
 mod logging;
 mod metrics;
 mod node;
