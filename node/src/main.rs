@@ -19,7 +19,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // The allocator asks for huge pages, which hold a third more memory than is in use. A kernel
     // that knows no such setting needs none.
-    let _unknown = rustix::thread::disable_transparent_huge_pages(true);
+    let _no_such_setting = rustix::thread::disable_transparent_huge_pages(true);
     let cli = cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -2,19 +2,11 @@
 
 mod common;
 
-use std::{fs, path::Path, process::Stdio};
+use std::{fs, process::Stdio};
 
-use common::{command, ended, signal};
+use common::{command, ended, processes_of, signal};
 use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-
-/// Processes that were started with a file of this folder.
-fn processes_of(folder: &Path) -> Vec<String> {
-    let folder = folder.to_str().unwrap();
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    let lines = processes.filter_map(|p| fs::read_to_string(p.path().join("cmdline")).ok());
-    lines.filter(|line| line.contains(folder)).collect()
-}
 
 #[tokio::test]
 async fn it_succeeds_and_leaves_nothing() {

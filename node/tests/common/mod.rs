@@ -7,7 +7,14 @@
     reason = "tests may"
 )]
 
-use std::{collections::BTreeMap, net::TcpListener, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 use seriatim_runtime::clock;
@@ -137,6 +144,14 @@ pub(crate) async fn ready(http: &str) {
         (status == 200).then_some(())
     })
     .await;
+}
+
+/// Processes that were started with a file of this folder.
+pub(crate) fn processes_of(folder: &Path) -> Vec<String> {
+    let folder = folder.to_str().unwrap();
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|p| fs::read_to_string(p.path().join("cmdline")).ok());
+    lines.filter(|line| line.contains(folder)).collect()
 }
 
 /// `seriatim dev` with data in a temporary folder.
