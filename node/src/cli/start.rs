@@ -63,5 +63,9 @@ pub(super) async fn dev(args: DevArgs) -> anyhow::Result<()> {
 
 async fn run(config: config::Config) -> anyhow::Result<()> {
     logging::init(&config.log_level, config.log_format)?;
+    let variables = std::env::vars_os().map(|(name, _value)| name);
+    for (variable, meant) in config::unknown_variables(variables) {
+        tracing::warn!(%variable, %meant, "ignoring an unknown environment variable");
+    }
     Box::pin(node::run(config)).await
 }

@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use super::{
-    keys::{self, KEYS, Kind},
+    keys::{self, KEYS, Kind, nearest},
     settings::{Settings, Size},
 };
 
@@ -52,22 +52,4 @@ fn check(name: &str, value: &toml::Value) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-/// The key that was probably meant.
-fn nearest(name: &str) -> &'static str {
-    fn last(name: &str) -> &str {
-        name.rsplit('.').next().unwrap_or_default()
-    }
-    let likeness = |key: &&keys::Key| {
-        // A `grpc` outside its section is nearly as good as a misspelt `listen.grpc`.
-        let inside = 0.95 * strsim::jaro_winkler(last(key.name), last(name));
-        strsim::jaro_winkler(key.name, name).max(inside)
-    };
-    // Of equals the first, which `max_by` takes last.
-    let nearest = KEYS
-        .iter()
-        .rev()
-        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    nearest.map(|key| key.name).unwrap_or_default()
 }

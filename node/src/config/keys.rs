@@ -132,6 +132,24 @@ pub(super) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 
+/// The key that was probably meant.
+pub(super) fn nearest(name: &str) -> &'static str {
+    fn last(name: &str) -> &str {
+        name.rsplit('.').next().unwrap_or_default()
+    }
+    let likeness = |key: &&Key| {
+        // A `grpc` outside its section is nearly as good as a misspelt `listen.grpc`.
+        let inside = 0.95 * strsim::jaro_winkler(last(key.name), last(name));
+        strsim::jaro_winkler(key.name, name).max(inside)
+    };
+    // Of equals the first, which `max_by` takes last.
+    let nearest = KEYS
+        .iter()
+        .rev()
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    nearest.map(|key| key.name).unwrap_or_default()
+}
+
 /// The value of a number, or its default; fails if it is not allowed.
 pub(super) fn in_range(name: &str, value: Option<u64>) -> anyhow::Result<u64> {
     let key = find(name);

@@ -193,6 +193,29 @@ fn check_address<'a>(name: &str, address: &'a str) -> anyhow::Result<&'a str> {
     }
 }
 
+/// Which of these variables of the environment look like settings and are none, each with the one
+/// that was probably meant. They are no errors: Kubernetes makes such names of its own for a service
+/// that is called "seriatim".
+pub(crate) fn unknown_variables(
+    names: impl Iterator<Item = std::ffi::OsString>,
+) -> Vec<(String, String)> {
+    let variable = |key: &str| format!("SERIATIM_{}", key.replace('.', "_").to_uppercase());
+    let known = |name: &String| {
+        let keys = keys::KEYS.iter().map(|key| key.name);
+        let mut all = keys.chain(["config", "servers"]);
+        all.any(|key| variable(key) == *name)
+    };
+    let names = names.filter_map(|name| name.into_string().ok());
+    names
+        .filter(|name| name.starts_with("SERIATIM_") && !known(name))
+        .map(|name| {
+            let key = name.trim_start_matches("SERIATIM_").to_lowercase();
+            let meant = variable(keys::nearest(&key));
+            (name, meant)
+        })
+        .collect()
+}
+
 /// Adds default and allowed values to the help of the flags.
 pub(crate) fn annotate(mut command: clap::Command) -> clap::Command {
     for key in keys::KEYS {

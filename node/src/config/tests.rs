@@ -177,3 +177,20 @@ fn what_must_be_there_is_asked_for() {
     let error = resolve(&file::parse(&nobody).unwrap()).unwrap_err();
     assert!(error.to_string().starts_with("seeds: []"), "{error}");
 }
+
+#[test]
+fn misspelt_variables_are_noticed() {
+    let names = [
+        "PATH",
+        "SERIATIM_CONFIG",
+        "SERIATIM_SERVERS",
+        "SERIATIM_LISTEN_GRPC",
+        "SERIATIM_DATADIR",
+    ];
+    let found = unknown_variables(names.into_iter().map(Into::into));
+    let expected = (
+        "SERIATIM_DATADIR".to_owned(),
+        "SERIATIM_DATA_DIR".to_owned(),
+    );
+    assert_eq!(found, [expected]);
+}
