@@ -274,7 +274,7 @@ impl Lane {
         let links = self.0.links.lock();
         let queued = links
             .values()
-            .map(|queue| queue.max_capacity() - queue.capacity());
+            .map(|link| link.sender.max_capacity() - link.sender.capacity());
         let queued = queued.sum();
         drop(links);
         let rooms = self.0.rooms.lock();
