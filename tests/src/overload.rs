@@ -17,6 +17,9 @@ use crate::{
 
 /// Requests that a client has under way.
 const IN_FLIGHT: usize = 5;
+/// What a node may hold for a connection whatever its budget: the connection's window of HTTP/2.
+pub const CONNECTION_BYTES: u64 = 4 << 20;
+
 /// Pause between two looks at the node's memory.
 const LOOK: Duration = Duration::from_millis(50);
 

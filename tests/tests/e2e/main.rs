@@ -12,5 +12,6 @@ mod forms;
 mod full_disk;
 mod garbage;
 mod grpc;
+mod memory;
 mod survival;
 mod topics;

@@ -30,7 +30,7 @@ fn a_topic_is_created_described_altered_and_deleted() -> Outcome {
             .await?;
         assert_eq!(
             created,
-            json!({"topic": "flights", "partitions": 6, "replicas": 3})
+            json!({"topic": "flights", "created": true, "partitions": 6, "replicas": 3})
         );
         let _created = cli
             .json(&["topic", "create", "by-default", "--set", "durability=os"])

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use seriatim_tests::{
     cluster::Setup,
-    overload::{Pressure, press},
+    overload::{CONNECTION_BYTES, Pressure, press},
 };
 
 use crate::report::{Report, mebibytes, number};
 
-/// What a node holds besides batches under way: the cache of its default size, code, stacks, and
-/// some hundreds of KiB for each connection.
+/// What a node holds besides batches under way and connections: the cache of its default size, code
+/// and stacks.
 const REST_MIB: u64 = 64 + 200;
 
 #[derive(Debug, clap::Args)]
@@ -41,7 +41,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Report> {
     report.note("clients", number(args.clients));
     report.note("batches_stored", number(pressed.stored));
     report.note("batches_refused", number(pressed.refused));
-    let most = number(args.limit + REST_MIB);
+    let connections = u64::try_from(args.clients)? * CONNECTION_BYTES;
+    let most = number(args.limit + REST_MIB) + mebibytes(connections);
     report.at_most("peak_resident_mib", mebibytes(pressed.peak_bytes), most);
     Ok(report)
 }
