@@ -1,8 +1,10 @@
 //! Starts: of three nodes with much data after SIGKILL, and of three new ones.
 
+use std::time::Duration;
+
 use anyhow::ensure;
 use seriatim_client::{Client, ProducerRecord};
-use seriatim_tests::cluster::Setup;
+use seriatim_tests::{cluster::Setup, wait};
 use tokio::time::Instant;
 
 use crate::{
@@ -12,6 +14,7 @@ use crate::{
 
 const TOPIC: &str = "big";
 const GIB: u64 = 1 << 30;
+const LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -69,7 +72,11 @@ async fn new_cluster() -> anyhow::Result<f64> {
     let began = Instant::now();
     cluster.start_all()?;
     let client = Client::connect(cluster.servers()).await?;
-    writes::create(&client, "first", 1).await?;
+    // Refused until the nodes have registered.
+    wait::until("the topic is created", LIMIT, async || {
+        writes::create(&client, "first", 1).await.map(Some)
+    })
+    .await?;
     let producer = client.producer().build().await?;
     let _stored = producer
         .send(ProducerRecord::new("first", "x"))
