@@ -83,7 +83,7 @@ pub struct Options {
     #[arg(long, default_value_t = 0)]
     pub linger_ms: u64,
     /// Bytes of records that one producer may have unacknowledged.
-    #[arg(long, default_value_t = 64 << 20)]
+    #[arg(long, default_value_t = 32 << 20)]
     pub buffer_bytes: usize,
     /// gRPC addresses of a running cluster.
     #[arg(long, value_name = "HOST:PORT,...", conflicts_with_all = ["nodes", "data_dir", "seriatim_bin", "compare_bin"])]

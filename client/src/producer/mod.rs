@@ -139,7 +139,7 @@ impl ProducerBuilder {
             idempotent: true,
             delivery_timeout: Duration::from_secs(120),
             max_in_flight: PRODUCER_WINDOW,
-            buffer_bytes: 64 << 20,
+            buffer_bytes: 32 << 20,
         }
     }
 
@@ -188,7 +188,7 @@ impl ProducerBuilder {
     }
 
     /// Bytes of records that wait for their acknowledgement; [`Producer::send`] waits for room.
-    /// Default: 64 MiB.
+    /// Default: 32 MiB.
     pub const fn buffer_bytes(mut self, bytes: usize) -> Self {
         self.buffer_bytes = bytes;
         self
