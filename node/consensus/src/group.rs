@@ -297,8 +297,9 @@ impl Future for Pending {
     }
 }
 
-/// Follows openraft's metrics and publishes what the layers above want to know.
-pub(crate) async fn publish_state(raft: Raft, state: watch::Sender<GroupState>) {
+/// Follows openraft's metrics and publishes what the layers above want to know. A group whose log
+/// stopped stops with it, also where it would not touch its log for a long time.
+pub(crate) async fn publish_state(raft: Raft, log: Log, state: watch::Sender<GroupState>) {
     let mut metrics = raft.server_metrics();
     let changes = crate::metrics::leader_changes();
     let mut led_by = None;
@@ -333,11 +334,24 @@ pub(crate) async fn publish_state(raft: Raft, state: watch::Sender<GroupState>) 
             }
             changed
         });
-        if metrics.changed().await.is_err() {
-            break;
+        tokio::select! {
+            biased;
+            changed = metrics.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+            }
+            _why = log.stopped() => {
+                if let Err(error) = Box::pin(raft.shutdown()).await {
+                    tracing::debug!(%error, "the group had stopped already");
+                }
+                break;
+            }
         }
     }
-    let why = {
+    let why = if let Some(why) = log.poisoned() {
+        why.to_string()
+    } else {
         let receiver = raft.metrics();
         let running = receiver.borrow_watched().running_state.clone();
         running

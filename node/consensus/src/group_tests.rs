@@ -500,3 +500,37 @@ async fn a_group_whose_log_fails_stops_alone() {
     assert_eq!(cluster.converged(0, &healthy).await.len(), 50);
     cluster.stop().await;
 }
+
+#[tokio::test]
+async fn damage_found_in_an_idle_log_stops_its_replica() {
+    let cluster = Cluster::start(1).await;
+    let (leader, term) = cluster.leader(0, &[0, 1, 2]).await;
+    assert_eq!(
+        propose(cluster.group(leader, 0), term, 0..50, 3_000)
+            .await
+            .len(),
+        50
+    );
+    let _same = cluster.converged(0, &[0, 1, 2]).await;
+    let damaged = (leader + 1) % 3;
+    let segment = |path: &Path, _used: usize| path.extension().is_some_and(|e| e == "seg");
+    let place = cluster.nodes[damaged].disk.rot(segment);
+    assert!(place.is_some());
+    let group = cluster.group(damaged, 0);
+    let error = group.log().verify().await.unwrap_err();
+    assert!(error.is_damage(), "{error}");
+    let state = group.state();
+    eventually("the replica says that it failed", || {
+        state.borrow().failed.is_some()
+    })
+    .await;
+    let why = state.borrow().failed.clone().unwrap();
+    assert!(why.contains("damaged at byte"), "{why}");
+    assert_eq!(
+        propose(cluster.group(leader, 0), term, 50..60, 8)
+            .await
+            .len(),
+        10
+    );
+    cluster.stop().await;
+}

@@ -121,9 +121,10 @@ impl Consensus {
             leader: None,
             failed: None,
         });
-        let _running = inner
-            .tasks
-            .spawn("raft-state", group::publish_state(raft.clone(), sender));
+        let _running = inner.tasks.spawn(
+            "raft-state",
+            group::publish_state(raft.clone(), log.clone(), sender),
+        );
         let group = Group::new((spec.key, spec.name), raft, log, state, applied);
         let _none = inner.groups.0.write().insert(spec.key.group, group.clone());
         Ok(group)

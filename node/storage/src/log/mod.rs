@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use seriatim_proto::ids::Offset;
 use seriatim_runtime::clock;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::{
     Boundary, Frame, LogId, LogKey, LogOptions, Result, StorageError,
@@ -51,6 +51,8 @@ pub(crate) struct LogInner {
     small_files: Mutex<()>,
     /// Why the log stopped; set once.
     poison: OnceLock<Arc<StorageError>>,
+    /// Told once `poison` is set.
+    stopped: Notify,
 }
 
 impl fmt::Debug for LogInner {
@@ -80,6 +82,7 @@ impl LogInner {
             writer: Mutex::new(recovered.writer),
             small_files: Mutex::new(()),
             poison: OnceLock::new(),
+            stopped: Notify::new(),
         }))
     }
 
@@ -132,6 +135,7 @@ impl LogInner {
     pub(crate) fn retire(&self, why: StorageError) {
         let why = Arc::new(why);
         let _first = self.poison.set(Arc::clone(&why));
+        self.stopped.notify_waiters();
         // A round that is on its way ends before the writer can be had.
         let mut writer = self.writer.lock();
         writer.active = None;
@@ -324,6 +328,19 @@ impl Log {
     /// Why the log stopped, if it did.
     pub fn poisoned(&self) -> Option<Arc<StorageError>> {
         self.0.poisoned()
+    }
+
+    /// Returns when the log has stopped, with the reason: nobody else hears of damage that was found
+    /// while nothing is read or written.
+    pub async fn stopped(&self) -> Arc<StorageError> {
+        loop {
+            let mut told = std::pin::pin!(self.0.stopped.notified());
+            let _ready = told.as_mut().enable();
+            if let Some(why) = self.poisoned() {
+                return why;
+            }
+            told.await;
+        }
     }
 }
 

@@ -484,6 +484,7 @@ impl LogInner {
             tracing::error!(log = %self.key, error = %chain(&error), "the log stops");
             self.core.engine.metrics.poisoned.increment(1);
             let _ = self.core.failed.lock().insert(self.key, Arc::clone(&error));
+            self.stopped.notify_waiters();
         }
         self.refuse_queued(&error);
         error
