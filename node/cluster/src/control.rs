@@ -36,6 +36,10 @@ const KIND: u16 = 0x0101;
 /// Longest time that one attempt waits for its answer.
 const ATTEMPT: Duration = Duration::from_secs(5);
 
+/// How long the founders of a cluster may take to register before topics are placed without them;
+/// less than an attempt.
+const REGISTRATION: Duration = Duration::from_secs(3);
+
 /// Longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 
@@ -252,6 +256,7 @@ async fn place_topic(
     group: &Group,
     intent: &wire::CreateTopicIntent,
 ) -> Answer {
+    founders_registered(inner, group).await;
     let _one_at_a_time = inner.placing.lock().await;
     // A new controller may not have applied everything that was decided before it.
     if group.read_barrier().await.is_err() {
@@ -268,6 +273,23 @@ async fn place_topic(
         return Answer::Done(command::encode_reply(reply));
     }
     submit(group, command::encode(create)).await
+}
+
+/// Waits until every voter of the metadata group has registered, for a while: a topic that is
+/// created while a cluster forms would be refused for want of nodes, or get fewer replicas than
+/// are meant where their number is left to the cluster.
+async fn founders_registered(inner: &Inner, group: &Group) {
+    let members = group.status().membership;
+    let voters: BTreeSet<NodeId> = members
+        .iter()
+        .filter(|member| member.voter)
+        .map(|member| member.node)
+        .collect();
+    let mut image = inner.machine.watch();
+    let complete = image.wait_for(|image| voters.iter().all(|node| image.nodes.contains_key(node)));
+    if clock::timeout(REGISTRATION, complete).await.is_err() {
+        tracing::warn!("placing a topic although not every founder has registered");
+    }
 }
 
 /// Proposes a command to the group that this node leads and waits for its answer.

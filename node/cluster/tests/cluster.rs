@@ -49,6 +49,29 @@ async fn three_nodes_form_a_cluster() {
     nodes.stop_all().await;
 }
 
+/// Asked for before anybody is ready: the topic has as many replicas as on a settled cluster.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_may_be_created_while_the_cluster_forms() {
+    let mut nodes = Nodes::new(3);
+    for node in 1..=3 {
+        nodes.start(node).await;
+    }
+    let creating = (1..=3).map(|node| {
+        let cluster = nodes.cluster(node);
+        let (default, three) = (format!("default{node}"), format!("three{node}"));
+        async move {
+            let default = cluster.create_topic(topic(&default, 1, 0), deadline());
+            let three = cluster.create_topic(topic(&three, 1, 3), deadline());
+            let (default, three) = tokio::join!(default, three);
+            [default, three].map(|created| created.map(|topic| topic.replication_factor))
+        }
+    });
+    for created in futures::future::join_all(creating).await {
+        assert_eq!(created.map(Result::unwrap), [3, 3]);
+    }
+    nodes.stop_all().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_single_seed_founds_alone() {
     let mut nodes = Nodes::new(1);
