@@ -148,7 +148,10 @@ pub(crate) fn start(inner: &Arc<Inner>) {
 }
 
 fn reconcile(inner: &Arc<Inner>, image: &Image) {
-    if image.cluster_id.is_empty() || inner.replicas.opening.is_closed() {
+    if image.cluster_id.is_empty()
+        || inner.replicas.opening.is_closed()
+        || !is_of(image, inner.me(), &inner.incarnation)
+    {
         return;
     }
     let assigned = assigned(image, inner.me());
@@ -184,6 +187,14 @@ fn reconcile(inner: &Arc<Inner>, image: &Image) {
             let _ = table.insert(tp, entry);
         }
     }
+}
+
+/// Whether the image knows this node with this data folder. One that has lost its data first hears of
+/// images that give it the replicas that it had: opened with empty logs, they would vote and accept
+/// entries under ids that have voted before.
+fn is_of(image: &Image, node: NodeId, incarnation: &str) -> bool {
+    let known = image.nodes.get(&node);
+    known.is_some_and(|known| known.incarnation == incarnation)
 }
 
 fn image_groups(image: &Image) -> BTreeSet<GroupId> {
@@ -300,7 +311,7 @@ mod tests {
     use seriatim_proto::ids::ReplicaId;
 
     use super::*;
-    use crate::image::{PartitionInfo, Replica, Topic};
+    use crate::image::{NodeInfo, PartitionInfo, Replica, Topic};
 
     fn image(partitions: u64, next: u64) -> Image {
         let partitions = (1..=partitions)
@@ -323,6 +334,21 @@ mod tests {
             next_group: next,
             next_replica: next + 10,
             ..Image::default()
+        }
+    }
+
+    #[test]
+    fn an_image_from_before_the_data_was_lost_is_not_followed() {
+        let mut image = image(1, 2);
+        assert!(!is_of(&image, NodeId(1), "new"), "it has not registered");
+        for (registered, follows) in [("", false), ("old", false), ("new", true)] {
+            let info = NodeInfo {
+                id: NodeId(1),
+                incarnation: registered.to_owned(),
+                ..NodeInfo::default()
+            };
+            let _before = image.nodes.insert(NodeId(1), Arc::new(info));
+            assert_eq!(is_of(&image, NodeId(1), "new"), follows, "{registered}");
         }
     }
 

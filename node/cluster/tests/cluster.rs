@@ -276,14 +276,19 @@ async fn an_empty_folder_is_rebuilt_under_new_replica_ids() {
     nodes.dirs[2] = tempfile::TempDir::new().unwrap();
     nodes.start(3).await;
     let cluster = nodes.cluster(3);
+    eventually("the replicas are new", || {
+        let replicas = cluster.local_replicas();
+        let reused = replicas
+            .iter()
+            .find(|replica| replica.key.replica.0 < before.next_replica);
+        assert!(reused.is_none(), "opened again without its log: {reused:?}");
+        replicas.len() == 3
+    })
+    .await;
     tokio::time::timeout(common::PATIENCE, cluster.ready())
         .await
         .unwrap()
         .unwrap();
-    eventually("the replicas are new", || {
-        cluster.local_replicas().len() == 3
-    })
-    .await;
     nodes.settled("t", 3).await;
     for (_, number, partition) in cluster.image().partitions() {
         let old = before.topics["t"].partition(number).unwrap();
