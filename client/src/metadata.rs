@@ -216,7 +216,11 @@ impl Metadata {
             view.cluster_id = answer.cluster_id;
         }
         // A node that is known by its replication address only has not joined yet.
-        for node in answer.nodes.into_iter().filter(|n| !n.grpc_address.is_empty()) {
+        for node in answer
+            .nodes
+            .into_iter()
+            .filter(|n| !n.grpc_address.is_empty())
+        {
             let _before = view.nodes.insert(node.node_id, node.grpc_address.into());
         }
         for topic in answer.topics {

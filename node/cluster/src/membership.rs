@@ -34,23 +34,16 @@ pub(crate) type Members = BTreeMap<ReplicaId, NodeId>;
 pub(crate) async fn elect(group: &Group, rank: usize) {
     let mut pause = Duration::from_millis(60);
     let wait = Duration::from_millis(400) * u32::try_from(rank).unwrap_or(u32::MAX);
-    if led(group, wait).await {
+    if group.led(wait).await {
         return;
     }
-    for _ in 0..12 {
-        group.elect_now().await;
-        if led(group, pause).await {
+    for _ in 0..7 {
+        if group.elect(pause).await {
             return;
         }
-        pause = (pause * 3 / 2).min(Duration::from_millis(500));
+        // An election that takes longer than this is only begun anew by another attempt.
+        pause = (pause * 2).min(Duration::from_secs(2));
     }
-}
-
-/// Waits until a group has a leader; `false`: not in this time. A group that failed never will.
-pub(crate) async fn led(group: &Group, wait: Duration) -> bool {
-    let mut state = group.state();
-    let led = state.wait_for(|state| state.leader.is_some() || state.failed.is_some());
-    clock::timeout(wait, led).await.is_ok()
 }
 
 /// Starts what the metadata group needs: a first leader, and on the leader the members and the

@@ -302,7 +302,7 @@ fn settle(group: Group, replicas: Vec<Replica>) -> BoxFuture<'static, bool> {
 /// a second longer. All use the same members, so two that do it at once do no harm.
 async fn initialize(group: &Group, founders: &[Replica], rank: usize, name: &TopicPartition) {
     let turn = INITIALIZE * u32::try_from(rank).unwrap_or(u32::MAX);
-    if rank > 0 && membership::led(group, turn).await {
+    if rank > 0 && group.led(turn).await {
         return;
     }
     if group.status().membership.is_empty() {
@@ -310,7 +310,7 @@ async fn initialize(group: &Group, founders: &[Replica], rank: usize, name: &Top
             tracing::warn!(partition = %name, %error, "initialize a partition");
         }
         // The election that this starts fails where the others have not opened their replicas.
-        if membership::led(group, Duration::from_millis(50)).await {
+        if group.led(Duration::from_millis(50)).await {
             return;
         }
     }

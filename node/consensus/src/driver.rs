@@ -21,6 +21,8 @@ struct Plan {
     heartbeat: Instant,
     /// Silence after which this replica asks for votes; drawn anew after each attempt.
     patience: Duration,
+    /// Elections since a leader was last known.
+    attempts: u32,
     /// The group is being stopped.
     stopping: bool,
 }
@@ -42,11 +44,19 @@ pub(crate) async fn run(groups: Arc<Groups>, options: ConsensusOptions) {
                 // A group that was just opened has no leader to be patient with.
                 patience: Duration::from_millis(100)
                     + rng::duration_below(options.election_timeout / 2),
+                attempts: 0,
                 stopping: false,
             });
             drive(&group, plan, &options).await;
         }
     }
+}
+
+/// How long a replica waits after an election before it asks again. Where elections fail again and
+/// again, votes arrive too late, and more haste makes it worse.
+fn patience(options: &ConsensusOptions, attempts: u32) -> Duration {
+    let factor = if attempts < 2 { 1 } else { 2 };
+    factor * (options.election_timeout + rng::duration_below(options.election_timeout / 2))
 }
 
 /// Stops a group whose log has stopped; its state then says so.
@@ -84,19 +94,19 @@ async fn drive(group: &Group, plan: &mut Plan, options: &ConsensusOptions) {
             }
         }
         Role::Follower | Role::Candidate => {
+            let led = group.state().borrow().leader.is_some();
             if now.saturating_duration_since(group.heard()) >= plan.patience {
-                plan.patience =
-                    options.election_timeout + rng::duration_below(options.election_timeout / 2);
-                tracing::debug!(
-                    group = group.name(),
-                    "no leader was heard of: asking for votes"
-                );
-                group.elect_now().await;
-            } else if plan.patience < options.election_timeout
-                && group.state().borrow().leader.is_some()
-            {
-                plan.patience =
-                    options.election_timeout + rng::duration_below(options.election_timeout / 2);
+                if group.try_elect() {
+                    tracing::debug!(
+                        group = group.name(),
+                        "no leader was heard of: asking for votes"
+                    );
+                    plan.patience = patience(options, plan.attempts);
+                    plan.attempts += 1;
+                }
+            } else if led && (plan.attempts > 0 || plan.patience < options.election_timeout) {
+                plan.attempts = 0;
+                plan.patience = patience(options, 0);
             }
         }
         Role::Learner => {}

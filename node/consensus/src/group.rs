@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::ready;
@@ -19,14 +20,24 @@ use openraft::{
 };
 use parking_lot::Mutex;
 use seriatim_proto::ids::{NodeId, ReplicaId};
-use seriatim_runtime::clock::{self, Instant};
+use seriatim_runtime::{
+    clock::{self, Instant},
+    task,
+};
 use seriatim_storage::{Log, LogId, LogKey};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{
     Applied, ConsensusError, GroupState, GroupStatus, Member, Proposal, ProposeError, Role,
     raft::{Data, Peer, Raft, Types, from_raft},
 };
+
+/// Elections of a node's groups that are under way at once. More would wait for each other's votes
+/// for longer than candidates are patient, and be begun anew before they can be won.
+pub(crate) const ELECTIONS: usize = 64;
+
+/// How long an election may keep others waiting.
+const ELECTION: Duration = Duration::from_millis(500);
 
 /// One group on this node. Cloning is cheap.
 #[derive(Clone)]
@@ -39,6 +50,8 @@ struct Inner {
     log: Log,
     state: watch::Receiver<GroupState>,
     applied: Arc<Mutex<Option<LogId>>>,
+    /// The node's turns to hold elections.
+    elections: Arc<Semaphore>,
     /// When a leader was last heard of, or this replica last asked for votes.
     heard: Mutex<Instant>,
 }
@@ -58,6 +71,7 @@ impl Group {
         log: Log,
         state: watch::Receiver<GroupState>,
         applied: Arc<Mutex<Option<LogId>>>,
+        elections: Arc<Semaphore>,
     ) -> Self {
         Self(Arc::new(Inner {
             key,
@@ -66,6 +80,7 @@ impl Group {
             log,
             state,
             applied,
+            elections,
             heard: Mutex::new(clock::now()),
         }))
     }
@@ -107,6 +122,8 @@ impl Group {
             .into_iter()
             .map(|(replica, node)| (replica.0, Peer { node }))
             .collect();
+        // It asks for votes as well.
+        let _turn = self.0.elections.acquire().await;
         // openraft's futures are boxed here, so that callers' own stay small.
         match Box::pin(self.0.raft.initialize(members)).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
@@ -234,13 +251,40 @@ impl Group {
         sent.map_err(|fatal| ConsensusError::Stopped(fatal.to_string()))
     }
 
-    /// Asks for votes now, if a pre-vote says that it could win.
-    pub async fn elect_now(&self) {
+    /// Asks for votes once it is this group's turn, if a pre-vote says that it could win; then waits
+    /// for a leader. `false`: there is none after `within`.
+    pub async fn elect(&self, within: Duration) -> bool {
+        let turn = Arc::clone(&self.0.elections).acquire_owned().await;
+        self.elect_in_turn(turn.ok(), within).await
+    }
+
+    /// Asks for votes in the background if it can be now; says so.
+    pub(crate) fn try_elect(&self) -> bool {
+        let Ok(turn) = Arc::clone(&self.0.elections).try_acquire_owned() else {
+            return false;
+        };
+        let group = self.clone();
+        drop(task::spawn("election", async move {
+            group.elect_in_turn(Some(turn), ELECTION).await
+        }));
+        true
+    }
+
+    /// The turn is held until the election is over.
+    async fn elect_in_turn(&self, _turn: Option<OwnedSemaphorePermit>, within: Duration) -> bool {
         self.heard_from_leader();
         let trigger = self.0.raft.trigger();
         if let Err(fatal) = Box::pin(trigger.elect(true)).await {
             tracing::debug!(group = %self.0.name, %fatal, "cannot ask for votes");
         }
+        self.led(within).await
+    }
+
+    /// Waits until the group has a leader; `false`: not in this time. A group that failed never will.
+    pub async fn led(&self, within: Duration) -> bool {
+        let mut state = self.state();
+        let led = state.wait_for(|state| state.leader.is_some() || state.failed.is_some());
+        clock::timeout(within, led).await.is_ok()
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
 /// Append requests of one group under way to one follower.
 const WINDOW: usize = 32;
 const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
-const VOTE_TIMEOUT: Duration = Duration::from_secs(1);
+const VOTE_TIMEOUT: Duration = Duration::from_secs(3);
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 
 type RpcError = RPCError<Types>;

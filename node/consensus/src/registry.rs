@@ -7,7 +7,7 @@ use parking_lot::{Mutex, RwLock};
 use seriatim_proto::ids::GroupId;
 use seriatim_runtime::task::TaskGroup;
 use seriatim_storage::Storage;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     ConsensusError, ConsensusOptions, Group, GroupSpec, GroupState, Lane, Role, StateMachine,
@@ -39,6 +39,8 @@ struct Inner {
     storage: Storage,
     lane: Lane,
     groups: Arc<Groups>,
+    /// Turns to hold elections.
+    elections: Arc<Semaphore>,
     tasks: TaskGroup,
 }
 
@@ -65,6 +67,7 @@ impl Consensus {
             storage,
             lane,
             groups,
+            elections: Arc::new(Semaphore::new(group::ELECTIONS)),
             tasks,
         }))
     }
@@ -125,7 +128,8 @@ impl Consensus {
             "raft-state",
             group::publish_state(raft.clone(), log.clone(), sender),
         );
-        let group = Group::new((spec.key, spec.name), raft, log, state, applied);
+        let elections = Arc::clone(&inner.elections);
+        let group = Group::new((spec.key, spec.name), raft, log, state, applied, elections);
         let _none = inner.groups.0.write().insert(spec.key.group, group.clone());
         Ok(group)
     }
