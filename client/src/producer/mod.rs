@@ -363,6 +363,9 @@ impl Producer {
             shared.give_back(bytes);
             return Err(ClientError::Closed("producer"));
         };
+        if pushed.filled && record.partition.is_none() && record.key.is_none() {
+            topic.leave(queue.partition);
+        }
         if pushed.news {
             shared.announce(queue);
         }

@@ -62,6 +62,8 @@ pub(super) struct Pushed {
     pub(super) delivery: Delivery,
     /// The sender has something new to decide on: a batch was begun or became full.
     pub(super) news: bool,
+    /// A batch became full.
+    pub(super) filled: bool,
 }
 
 /// A record's parts, borrowed.
@@ -85,14 +87,14 @@ impl Queue {
         if batches.closed {
             return None;
         }
-        let mut news = false;
+        let (mut news, mut filled) = (false, false);
         let fits = |open: &OpenBatch| {
             open.builder.encoded_bytes() + parts.reserved <= batch_bytes
                 && open.builder.record_count() < MAX_BATCH_RECORDS
         };
         if batches.open.as_ref().is_some_and(|open| !fits(open)) {
             batches.seal();
-            news = true;
+            (news, filled) = (true, true);
         }
         let open = batches.open.get_or_insert_with(|| {
             news = true;
@@ -116,9 +118,13 @@ impl Queue {
         let delivery = Delivery::new(Arc::clone(&open.completion), index);
         if open.builder.encoded_bytes() >= batch_bytes {
             batches.seal();
-            news = true;
+            (news, filled) = (true, true);
         }
-        Some(Pushed { delivery, news })
+        Some(Pushed {
+            delivery,
+            news,
+            filled,
+        })
     }
 
     fn has_open_batch(&self) -> bool {
@@ -130,8 +136,10 @@ impl Queue {
 #[derive(Debug)]
 pub(super) struct TopicQueues {
     pub(super) queues: Vec<Arc<Queue>>,
-    /// Where records without a key go until the batch there is sent.
+    /// Where records without a key go until the batch there is full or sent.
     sticky: AtomicI32,
+    /// Nothing went there since a batch elsewhere became full.
+    fresh: AtomicBool,
 }
 
 impl TopicQueues {
@@ -150,6 +158,7 @@ impl TopicQueues {
         Self {
             queues: (0..partitions).map(queue).collect(),
             sticky: AtomicI32::new(i32::try_from(start).unwrap_or(0)),
+            fresh: AtomicBool::new(true),
         }
     }
 
@@ -168,11 +177,53 @@ impl TopicQueues {
     fn sticky(&self, count: i32) -> i32 {
         let current = self.sticky.load(Ordering::Relaxed);
         let at = usize::try_from(current).unwrap_or(0);
-        if self.queues.get(at).is_some_and(|q| q.has_open_batch()) {
+        let fresh = self.fresh.swap(false, Ordering::Relaxed);
+        if fresh || self.queues.get(at).is_some_and(|q| q.has_open_batch()) {
             return current;
         }
         let next = (current + 1).checked_rem(count).unwrap_or(0);
         self.sticky.store(next, Ordering::Relaxed);
         next
+    }
+
+    /// A batch of records without a key became full there: the next one goes elsewhere. Otherwise a
+    /// partition that is slow, and so always has a batch open, would get all of them.
+    pub(super) fn leave(&self, partition: i32) {
+        let count = i32::try_from(self.queues.len()).unwrap_or(i32::MAX);
+        let next = (partition + 1).checked_rem(count).unwrap_or(0);
+        let order = Ordering::Relaxed;
+        let moved = self.sticky.compare_exchange(partition, next, order, order);
+        // Somebody else may have moved on already.
+        if moved.is_ok() {
+            self.fresh.store(true, order);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_without_a_key_move_on_with_every_full_batch() {
+        let topic = TopicQueues::new("t", 3, &AtomicUsize::new(0));
+        let parts = Parts {
+            timestamp_ms: 0,
+            key: None,
+            value: Some(b"0123456789"),
+            headers: &[],
+            reserved: 50,
+        };
+        // Nothing is ever sent, as where every leader is slow.
+        for _ in 0..30 {
+            let queue = topic.choose(None, None).unwrap();
+            if queue.push(&parts, (Compression::None, 200)).unwrap().filled {
+                topic.leave(queue.partition);
+            }
+        }
+        let full = topic.queues.iter().map(|q| q.batches.lock().sealed.len());
+        let full: Vec<usize> = full.collect();
+        let (least, most) = (full.iter().min().unwrap(), full.iter().max().unwrap());
+        assert!(*least > 0 && most - least <= 1, "{full:?}");
     }
 }
