@@ -31,7 +31,8 @@ enum Command {
         /// Virtual seconds in which faults begin.
         #[arg(long, default_value_t = 20)]
         seconds: u64,
-        /// Run each seed twice and compare the histories bit by bit.
+        /// Run each seed twice and compare the histories bit by bit, to find what does not follow
+        /// from the seed.
         #[arg(long)]
         twice: bool,
         /// Plant a bug, to see it found: disks that answer a sync and do nothing.

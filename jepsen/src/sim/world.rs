@@ -36,7 +36,9 @@ struct Host {
 }
 
 impl World {
-    /// An empty world. Everything random in it follows from `seed`.
+    /// An empty world. Everything random in it follows from `seed`, but for the order in which tokio
+    /// wakes several tasks that wait for one value: its own source of chance can only be seeded
+    /// where it is built with `tokio_unstable`.
     pub fn new(seed: u64) -> Self {
         rng::seed(seed);
         task::simulate(true);

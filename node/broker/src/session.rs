@@ -61,6 +61,7 @@ impl FetchSession {
             if fetched.batches.is_empty() && !late {
                 let _late = clock::timeout_at(silent_until, async {
                     tokio::select! {
+                        biased;
                         changed = high_watermark.changed() => drop(changed),
                         changed = state.changed() => drop(changed),
                     }

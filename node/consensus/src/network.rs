@@ -237,6 +237,7 @@ impl RaftNetworkV2<Types> for Client {
         receive::encode_snapshot(&mut head, &vote, &snapshot.snapshot);
         let asked = self.ask(Class::Snapshot, kind::SNAPSHOT, head, SNAPSHOT_TIMEOUT);
         let body = tokio::select! {
+            biased;
             asked = asked => asked.map_err(|error| StreamingError::Unreachable(unreachable(&error)))?,
             closed = cancel => return Err(StreamingError::Closed(closed)),
         };

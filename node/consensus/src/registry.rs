@@ -1,6 +1,6 @@
 //! All groups of a node.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use openraft::{Config, SnapshotPolicy};
 use parking_lot::{Mutex, RwLock};
@@ -15,9 +15,9 @@ use crate::{
     receive::Receiver,
 };
 
-/// The open groups by id.
+/// The open groups by id, in an order that does not change from run to run.
 #[derive(Default)]
-pub(crate) struct Groups(RwLock<HashMap<GroupId, Group>>);
+pub(crate) struct Groups(RwLock<BTreeMap<GroupId, Group>>);
 
 impl Groups {
     pub(crate) fn get(&self, group: GroupId) -> Option<Group> {
@@ -183,9 +183,8 @@ fn config(options: &ConsensusOptions) -> Config {
     Config {
         cluster_name: "seriatim".to_owned(),
         heartbeat_interval: millis(options.heartbeat_interval),
-        election_timeout_min: timeout
-            .saturating_sub(100)
-            .max(millis(options.heartbeat_interval) + 1),
+        // No room for chance: the driver draws when to ask for votes, from the node's own source.
+        election_timeout_min: timeout.saturating_sub(1),
         election_timeout_max: timeout,
         max_payload_entries: 256,
         snapshot_policy: SnapshotPolicy::Never,

@@ -1,7 +1,7 @@
 //! One connection: the calling side (a link) and the answering side.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     io,
     sync::Arc,
     time::Duration,
@@ -32,7 +32,7 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 const WRITE_ROUND: usize = 4 << 20;
 
 type Reply = oneshot::Sender<Result<(NodeId, Bytes), LaneError>>;
-type Waiting = Arc<Mutex<HashMap<u64, Reply>>>;
+type Waiting = Arc<Mutex<BTreeMap<u64, Reply>>>;
 
 #[derive(Debug)]
 pub(super) struct Outgoing {
@@ -68,6 +68,7 @@ pub(super) async fn link(
         };
         let waiting = Waiting::default();
         let why = tokio::select! {
+            biased;
             why = send_requests(writer, &mut requests, first, &waiting) => why,
             why = read_answers(reader, node, &waiting) => why,
         };
@@ -76,7 +77,7 @@ pub(super) async fn link(
             why: why.map_or_else(|error| error.to_string(), |()| "closed".to_owned()),
         };
         tracing::debug!(%address, %error, "connection ended");
-        let replies: Vec<Reply> = waiting.lock().drain().map(|(_id, reply)| reply).collect();
+        let replies = std::mem::take(&mut *waiting.lock()).into_values();
         for reply in replies {
             let _gone = reply.send(Err(error.clone()));
         }
@@ -281,6 +282,7 @@ async fn serve(lane: Arc<Inner>, stream: Stream) -> io::Result<()> {
     let from = NodeId(hello.node_id);
     let (answers, queue) = mpsc::channel(QUEUE);
     let ended = tokio::select! {
+        biased;
         ended = read_requests(&lane, reader, from, answers) => ended,
         ended = write_answers(writer, queue) => ended,
     };
