@@ -1,7 +1,7 @@
 //! Whole clusters under faults, and the judgement of what their clients saw.
 //!
 //! [`history`] is what happened, [`check`] judges it, [`sim`] makes it happen in one thread under
-//! virtual time. A failure is a seed that anybody can replay.
+//! virtual time. A failure names its seed.
 
 pub mod check;
 pub mod history;

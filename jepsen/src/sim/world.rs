@@ -36,9 +36,9 @@ struct Host {
 }
 
 impl World {
-    /// An empty world. Everything random in it follows from `seed`, but for the order in which tokio
-    /// wakes several tasks that wait for one value: its own source of chance can only be seeded
-    /// where it is built with `tokio_unstable`.
+    /// An empty world. Everything random in it follows from `seed`, if built with
+    /// `--cfg tokio_unstable`: without, the order in which tokio wakes several tasks that wait for one
+    /// value comes from a source that cannot be seeded.
     pub fn new(seed: u64) -> Self {
         rng::seed(seed);
         task::simulate(true);
@@ -69,10 +69,13 @@ impl World {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let executor = Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()?;
+        let mut builder = Builder::new_current_thread();
+        let _builder = builder.enable_time().start_paused(true);
+        #[cfg(tokio_unstable)]
+        let _builder = builder.rng_seed(tokio::runtime::RngSeed::from_bytes(
+            &rng::u64().to_be_bytes(),
+        ));
+        let executor = builder.build()?;
         let now = self.now;
         let origin = executor.block_on(async move {
             enter(now);

@@ -146,6 +146,7 @@ impl StateMachine for MetaMachine {
     }
 
     async fn apply(&self, entries: Vec<AppliedEntry>) -> Result<Vec<Reply>, SmError> {
+        self.storage.wait_for_meta_room().await;
         let state = self.state.lock().clone();
         let storage = self.storage.clone();
         let (state, replies) = task::blocking("meta-apply", move || {
@@ -171,6 +172,7 @@ impl StateMachine for MetaMachine {
     }
 
     async fn install(&self, snapshot: Snapshot) -> Result<(), SmError> {
+        self.storage.wait_for_meta_room().await;
         let state = State {
             image: Arc::new(store::decode_snapshot(&snapshot.data).map_err(failed)?),
             applied: snapshot.state.log_id,

@@ -50,6 +50,11 @@ impl Space {
         }
     }
 
+    /// Free bytes now. A file system that does not say is taken to have enough.
+    pub(crate) fn free(&self) -> u64 {
+        self.disk.free_space(&self.dir).unwrap_or(u64::MAX)
+    }
+
     /// Whether a write is refused now, or the reserve is used up.
     pub(crate) fn is_full(&self) -> bool {
         if self.refused.load(Ordering::Relaxed) {

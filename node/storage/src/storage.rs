@@ -19,6 +19,7 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -47,6 +48,10 @@ pub(crate) const FORMAT: &str = "format";
 pub(crate) const LOCK: &str = "lock";
 /// Name of the folder of all logs.
 pub(crate) const LOGS: &str = "logs";
+/// Free bytes that a change of the metadata store may need.
+const META_ROOM_BYTES: u64 = 4 << 20;
+/// How often a change that waits for them looks again.
+const META_ROOM_RETRY: Duration = Duration::from_millis(100);
 const SET_ASIDE: &str = "set-aside";
 /// Name of the file that says who the node is.
 pub(crate) const IDENTITY: &str = "identity";
@@ -286,6 +291,20 @@ impl Storage {
     /// met a full disk. Clears by itself.
     pub fn is_disk_full(&self) -> bool {
         self.0.core.space.is_full()
+    }
+
+    /// Waits until there is room for the metadata store. It takes a full disk for a broken one and
+    /// refuses everything from then on, so it must not meet one; the reserve below which appends
+    /// are refused is left to it.
+    pub async fn wait_for_meta_room(&self) {
+        let space = &self.0.core.space;
+        let mut told = false;
+        while space.free() < META_ROOM_BYTES {
+            if !std::mem::replace(&mut told, true) {
+                tracing::warn!("the disk is full: changes of metadata wait for room");
+            }
+            clock::sleep(META_ROOM_RETRY).await;
+        }
     }
 
     /// Writes and syncs what was appended, then stops the disk threads and gives up the lock.
