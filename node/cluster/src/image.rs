@@ -1,7 +1,7 @@
 //! The image: what the metadata group has agreed on, as an immutable value.
 //!
 //! Every node holds one. A new image is made from the old one and a batch of commands
-//! ([`crate::apply`]); topics are shared between the two, so that a change costs what it touches.
+//! (`apply.rs`); topics are shared between the two, so that a change costs what it touches.
 
 use std::{collections::BTreeMap, sync::Arc};
 
