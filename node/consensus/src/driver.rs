@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use seriatim_runtime::{
     clock::{self, Instant},
-    rng, task,
+    rng,
 };
 use seriatim_storage::LogKey;
 
@@ -23,8 +23,6 @@ struct Plan {
     patience: Duration,
     /// Elections since a leader was last known.
     attempts: u32,
-    /// The group is being stopped.
-    stopping: bool,
 }
 
 pub(crate) async fn run(groups: Arc<Groups>, options: ConsensusOptions) {
@@ -45,7 +43,6 @@ pub(crate) async fn run(groups: Arc<Groups>, options: ConsensusOptions) {
                 patience: Duration::from_millis(100)
                     + rng::duration_below(options.election_timeout / 2),
                 attempts: 0,
-                stopping: false,
             });
             drive(&group, plan, &options).await;
         }
@@ -59,27 +56,13 @@ fn patience(options: &ConsensusOptions, attempts: u32) -> Duration {
     factor * (options.election_timeout + rng::duration_below(options.election_timeout / 2))
 }
 
-/// Stops a group whose log has stopped; its state then says so.
-async fn stop(group: Group) {
-    if let Err(error) = Box::pin(group.raft().shutdown()).await {
-        tracing::warn!(group = group.name(), %error, "the group did not stop cleanly");
-    }
-}
-
 async fn drive(group: &Group, plan: &mut Plan, options: &ConsensusOptions) {
     let (role, failed) = {
         let state = group.state();
         let state = state.borrow();
         (state.role, state.failed.is_some())
     };
-    if failed || plan.stopping {
-        return;
-    }
-    if group.log().poisoned().is_some() {
-        // The engine would notice at its next write. Until then a leader whose log cannot be read
-        // would keep the others from taking over.
-        plan.stopping = true;
-        drop(task::spawn("stop-group", stop(group.clone())));
+    if failed {
         return;
     }
     let now = clock::now();
