@@ -49,17 +49,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Report> {
     report.note("fill_mib_per_s", number(args.gb * 1024) / seconds);
 
     progress("killing all nodes");
-    let producer = client.producer().build().await?;
-    writes::to_all(&producer, TOPIC, args.partitions).await?;
-    cluster.kill_all().await?;
-    let began = Instant::now();
-    cluster.start_all()?;
-    writes::to_all(&producer, TOPIC, args.partitions).await?;
-    report.at_most(
-        "writable_after_restart_s",
-        began.elapsed().as_secs_f64(),
-        3.0,
-    );
+    let seconds = writes::after_kill(&mut cluster, &client, (TOPIC, args.partitions)).await?;
+    report.at_most("writable_after_restart_s", seconds, 3.0);
     cluster.ready_all().await?;
     cluster.settle().await?;
     cluster.stop().await?;

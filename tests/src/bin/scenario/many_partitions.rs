@@ -56,17 +56,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Report> {
     report.note("resident_mib_per_node", mebibytes(memory));
 
     progress("killing all nodes");
-    let producer = client.producer().build().await?;
-    writes::to_all(&producer, TOPIC, args.partitions).await?;
-    cluster.kill_all().await?;
-    let began = Instant::now();
-    cluster.start_all()?;
-    writes::to_all(&producer, TOPIC, args.partitions).await?;
-    report.at_most(
-        "writable_after_restart_s",
-        began.elapsed().as_secs_f64(),
-        10.0,
-    );
+    let seconds = writes::after_kill(&mut cluster, &client, (TOPIC, args.partitions)).await?;
+    report.at_most("writable_after_restart_s", seconds, 10.0);
     cluster.ready_all().await?;
     cluster.stop_and_check().await?;
     Ok(report)

@@ -6,7 +6,8 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use futures::future::try_join_all;
 use seriatim_client::{Client, Compression, NewTopic, Producer, ProducerRecord};
-use tokio::time::timeout;
+use seriatim_tests::cluster::Cluster;
+use tokio::time::{Instant, timeout};
 
 /// Longest that the cluster may take to accept a write.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -20,6 +21,21 @@ pub(crate) async fn create(client: &Client, name: &str, partitions: i32) -> anyh
     };
     let _created = client.admin().create_topic(topic).await?;
     Ok(())
+}
+
+/// Kills all nodes and starts them again; seconds from then until every partition took a write.
+pub(crate) async fn after_kill(
+    cluster: &mut Cluster,
+    client: &Client,
+    (topic, partitions): (&str, i32),
+) -> anyhow::Result<f64> {
+    let producer = client.producer().build().await?;
+    to_all(&producer, topic, partitions).await?;
+    cluster.kill_all().await?;
+    let began = Instant::now();
+    cluster.start_all()?;
+    to_all(&producer, topic, partitions).await?;
+    Ok(began.elapsed().as_secs_f64())
 }
 
 /// Returns when a record is acknowledged on every partition.
