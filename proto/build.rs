@@ -9,6 +9,7 @@ const FILES: &[&str] = &[
     "seriatim/v1/log.proto",
     "seriatim/v1/metadata.proto",
     "seriatim/v1/admin.proto",
+    "seriatim/v1/group.proto",
     "seriatim/internal/v1/lane.proto",
     "seriatim/internal/v1/cluster.proto",
 ];

@@ -19,6 +19,7 @@ impl v1::ErrorCode {
                 | Self::ReplicaUnavailable
                 | Self::ShuttingDown
                 | Self::NoController
+                | Self::NotCoordinator
         )
     }
 }

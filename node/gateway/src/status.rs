@@ -17,23 +17,32 @@ pub(crate) fn of(error: &v1::Error) -> Status {
         | ErrorCode::CorruptBatch
         | ErrorCode::BatchTooLarge
         | ErrorCode::InvalidTopicName
+        | ErrorCode::InvalidGroup
         | ErrorCode::InvalidSetting => Code::InvalidArgument,
         ErrorCode::UnsupportedVersion => Code::Unimplemented,
-        ErrorCode::UnknownTopic | ErrorCode::UnknownPartition => Code::NotFound,
+        ErrorCode::UnknownTopic | ErrorCode::UnknownPartition | ErrorCode::UnknownGroup => {
+            Code::NotFound
+        }
         ErrorCode::TopicExists => Code::AlreadyExists,
         ErrorCode::OffsetOutOfRange => Code::OutOfRange,
         ErrorCode::NotEnoughNodes
         | ErrorCode::WrongEndOffset
         | ErrorCode::OutOfOrderSequence
         | ErrorCode::ProducerFenced
-        | ErrorCode::UnknownProducer => Code::FailedPrecondition,
+        | ErrorCode::UnknownProducer
+        | ErrorCode::UnknownMember
+        | ErrorCode::StaleGeneration
+        | ErrorCode::MemberFenced
+        | ErrorCode::GroupNotEmpty
+        | ErrorCode::OffsetWentBack => Code::FailedPrecondition,
         ErrorCode::Timeout => Code::DeadlineExceeded,
         ErrorCode::Overloaded | ErrorCode::DiskFull => Code::ResourceExhausted,
         ErrorCode::NotLeader
         | ErrorCode::LeaderNotAvailable
         | ErrorCode::ReplicaUnavailable
         | ErrorCode::ShuttingDown
-        | ErrorCode::NoController => Code::Unavailable,
+        | ErrorCode::NoController
+        | ErrorCode::NotCoordinator => Code::Unavailable,
         ErrorCode::Unspecified | ErrorCode::Internal => Code::Internal,
     };
     let mut metadata = MetadataMap::new();
