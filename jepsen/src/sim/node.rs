@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use seriatim_broker::{Broker, BrokerLimits};
-use seriatim_cluster::{Cluster, ClusterOptions};
+use seriatim_cluster::{Cluster, ClusterOptions, NoHost};
 use seriatim_consensus::{Consensus, ConsensusOptions, Lane};
 use seriatim_proto::{
     batch::{HEADER_BYTES, RecordBatch},
@@ -103,7 +103,15 @@ async fn start(spec: &NodeSpec) -> anyhow::Result<Broker> {
         grpc_addr: format!("{}:7401", host(spec.id)),
         ..ClusterOptions::default()
     };
-    let cluster = Cluster::start(options, storage.clone(), consensus, lane, tasks).await?;
+    let cluster = Cluster::start(
+        options,
+        storage.clone(),
+        consensus,
+        lane,
+        Arc::new(NoHost),
+        tasks,
+    )
+    .await?;
     Ok(Broker::new(cluster, storage, &BrokerLimits::default()))
 }
 
