@@ -73,6 +73,8 @@ pub struct Read {
     pub records: Vec<(i64, Mark)>,
     /// The high watermark that the answer named.
     pub high_watermark: i64,
+    /// The log start offset that the answer named.
+    pub log_start: i64,
     /// When it was answered.
     pub at: Duration,
 }
@@ -86,6 +88,9 @@ pub struct History {
     pub reads: Vec<Read>,
     /// After the last fault was healed: each partition read from its start to its end.
     pub finals: BTreeMap<i32, Vec<(i64, Mark)>>,
+    /// Where each partition's final log begins, where retention moved that from 0: what is below was
+    /// removed on purpose.
+    pub starts: BTreeMap<i32, i64>,
     /// After that, per partition and node: the committed log as bytes (or a digest of them).
     pub replicas: BTreeMap<i32, BTreeMap<u64, u64>>,
     /// From the last healing until every partition took an append again; `None` if one never did.
@@ -105,6 +110,11 @@ impl History {
             .filter(acked)
             .map(|a| a.records.len())
             .sum()
+    }
+
+    /// Where a partition's final log begins.
+    pub fn start(&self, partition: i32) -> i64 {
+        self.starts.get(&partition).copied().unwrap_or(0)
     }
 
     /// A number that two equal histories share.

@@ -82,6 +82,7 @@ pub fn check(history: &History, recovery_max: Duration) -> Vec<Finding> {
         reads::dense(history),
         reads::agree(history),
         reads::below_high_watermark(history),
+        reads::log_start_grows(history),
         convergence::replicas_identical(history),
         convergence::recovered(history, recovery_max),
         impossible.done(),

@@ -37,6 +37,7 @@ fn good() -> History {
         partition: 0,
         records: records.to_vec(),
         high_watermark,
+        log_start: 0,
         at: Duration::ZERO,
     };
     History {
@@ -161,6 +162,39 @@ fn serving_the_uncommitted_is_found() {
     assert_eq!(beyond, ["below the high watermark"]);
     let replaced = rejected(|h| h.reads[1].records.push((4, mark(1, 3))));
     assert_eq!(replaced, ["readers agree", "below the high watermark"]);
+}
+
+#[test]
+fn what_was_removed_is_not_missed_and_a_start_that_goes_back_is_found() {
+    let trimmed = |h: &mut History| {
+        let _removed = h.finals.get_mut(&0).unwrap().drain(..2);
+        let _none = h.starts.insert(0, 2);
+    };
+    assert_eq!(rejected(trimmed), [""; 0]);
+    let early = rejected(|h| {
+        trimmed(h);
+        let _none = h.starts.insert(0, 1);
+    });
+    assert_eq!(
+        early,
+        [
+            "acknowledged, exactly once",
+            "dense offsets",
+            "readers agree"
+        ]
+    );
+    let back = rejected(|h| {
+        trimmed(h);
+        h.reads[0].log_start = 2;
+        let again = Read {
+            log_start: 1,
+            ..h.reads[0].clone()
+        };
+        h.reads.push(again);
+    });
+    assert_eq!(back, ["log start grows"]);
+    let forgotten = rejected(|h| h.reads[0].log_start = 1);
+    assert_eq!(forgotten, ["log start grows"]);
 }
 
 #[test]
