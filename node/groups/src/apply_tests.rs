@@ -1,7 +1,6 @@
 //! What must hold whatever commands come in whatever order.
 
 use proptest::prelude::*;
-use seriatim_proto::v1::AssignmentStrategy;
 
 use super::*;
 use crate::{

@@ -116,7 +116,8 @@ impl Builder {
     pub(crate) fn head(&mut self, record: wire::GroupRecord) {
         let group = self.groups.entry(record.group).or_default();
         group.generation = record.generation;
-        group.strategy = strategy(record.strategy);
+        group.strategy =
+            AssignmentStrategy::try_from(record.strategy).unwrap_or(AssignmentStrategy::Sticky);
         group.touched_ms = record.touched_ms;
     }
 

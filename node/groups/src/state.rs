@@ -103,16 +103,6 @@ impl Group {
         self.members.values().all(Member::is_settled)
     }
 
-    /// The member that has the place of this instance id.
-    pub(crate) fn instance(&self, instance_id: &str) -> Option<&str> {
-        if instance_id.is_empty() {
-            return None;
-        }
-        let mut members = self.members.iter();
-        let found = members.find(|(_, member)| member.spec.instance_id == instance_id);
-        found.map(|(id, _)| id.as_str())
-    }
-
     /// Whether another member took this one's place.
     pub(crate) fn is_fenced(&self, member_id: &str) -> bool {
         let mut members = self.members.values();

@@ -20,8 +20,6 @@ pub(crate) struct Change {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Touched {
     pub(crate) groups: BTreeMap<String, Change>,
-    /// Times that a group's generation rose.
-    pub(crate) generations: u64,
 }
 
 impl Touched {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use seriatim_proto::internal::v1 as wire;
+use seriatim_proto::{internal::v1 as wire, v1::AssignmentStrategy as Strategy};
 
 use super::*;
 
