@@ -12,7 +12,7 @@ use crate::{
 const GROUP: &str = "g";
 
 /// One step of a story; numbers are taken modulo what there is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     Join {
         member: u8,
@@ -217,7 +217,7 @@ proptest! {
         let mut log = Vec::new();
         for (now, step) in (0..).zip(steps) {
             let before = group(&shard);
-            let command = entry(now, command(&before, step.clone()));
+            let command = entry(now, command(&before, step));
             log.push(command.clone());
             let mut touched = Touched::default();
             let applied = apply(&mut shard, command.clone(), &mut touched);
@@ -228,7 +228,7 @@ proptest! {
             }
             if let Some(group) = shard.groups.get(GROUP) {
                 group.check();
-                prop_assert!(after.generation >= before.generation || !applied.is_ok());
+                prop_assert!(after.generation >= before.generation);
             }
             // Written as bytes and read again it is the same command.
             prop_assert_eq!(GroupCommand::decode(&command.clone().encode()), Ok(command));

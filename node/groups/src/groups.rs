@@ -49,8 +49,11 @@ pub(crate) struct Inner {
     cluster: watch::Sender<Option<Cluster>>,
     pub(crate) shards: RwLock<BTreeMap<u32, Arc<Shard>>>,
     /// The topics of the last image that was asked for.
-    topics: Mutex<Option<(Arc<Image>, Arc<Topics>)>>,
+    topics: Mutex<Option<OfImage>>,
 }
+
+/// An image and its topics.
+type OfImage = (Arc<Image>, Arc<Topics>);
 
 /// One shard's replica on this node.
 #[derive(Debug)]

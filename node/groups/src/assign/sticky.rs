@@ -180,12 +180,15 @@ impl Table {
     }
 }
 
+/// A member and the topic of which it would hand a partition on.
+type Origin = Option<(usize, Arc<str>)>;
+
 /// A breadth-first search for the nearest member that could take over from a chain.
 #[derive(Default)]
 struct Search {
     /// From whom each member was reached, and what that one would hand on; `None` where a search
     /// began.
-    reached: BTreeMap<usize, Option<(usize, Arc<str>)>>,
+    reached: BTreeMap<usize, Origin>,
     topics: BTreeSet<Arc<str>>,
 }
 
