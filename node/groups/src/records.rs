@@ -144,7 +144,7 @@ impl Builder {
         }
         if let Some(group) = self.groups.get_mut(group) {
             let tp = Tp::new(topic, record.partition);
-            let _none = group.offsets.insert(tp, committed);
+            group.set_offset(tp, Some(committed));
         }
     }
 

@@ -45,6 +45,8 @@ pub(crate) struct Group {
     /// By member id.
     pub(crate) members: BTreeMap<String, Member>,
     pub(crate) offsets: BTreeMap<Tp, Committed>,
+    /// Bytes of all texts in `offsets`.
+    pub(crate) metadata_bytes: usize,
     /// When its members last changed or, without members, an offset was stored. Counts for the
     /// expiry of a group without members.
     pub(crate) touched_ms: i64,
@@ -109,6 +111,18 @@ impl Group {
         members.any(|member| member.replaced.iter().any(|id| id == member_id))
     }
 
+    /// Stores or, with `None`, forgets an offset.
+    pub(crate) fn set_offset(&mut self, tp: Tp, committed: Option<Committed>) {
+        let before = match committed {
+            Some(committed) => {
+                self.metadata_bytes += committed.metadata.len();
+                self.offsets.insert(tp, committed)
+            }
+            None => self.offsets.remove(&tp),
+        };
+        self.metadata_bytes -= before.map_or(0, |before| before.metadata.len());
+    }
+
     /// Asserts what must hold of every group.
     #[cfg(test)]
     pub(crate) fn check(&self) {
@@ -129,5 +143,7 @@ impl Group {
             }
         }
         assert!(!self.members.is_empty() || !self.offsets.is_empty());
+        let texts = self.offsets.values().map(|at| at.metadata.len());
+        assert_eq!(self.metadata_bytes, texts.sum::<usize>());
     }
 }
