@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use seriatim_broker::{Broker, BrokerLimits};
-use seriatim_cluster::{Cluster, ClusterOptions};
+use seriatim_cluster::{Cluster, ClusterOptions, NoHost};
 use seriatim_consensus::{Consensus, Lane};
 use seriatim_gateway::{grpc, http};
 use seriatim_runtime::{net::Net, task::TaskGroup};
@@ -51,6 +51,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         storage.clone(),
         consensus.clone(),
         lane,
+        Arc::new(NoHost),
         tasks.clone(),
     )
     .await?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use seriatim_cluster::Cluster;
+use seriatim_cluster::{Cluster, is_internal};
 use seriatim_partition::Partition;
 use seriatim_proto::{
     error::ErrorCode,
@@ -65,6 +65,12 @@ impl Broker {
         let tp = TopicPartition::new(topic, PartitionId(partition));
         if let Some(open) = self.cluster.partition(&tp) {
             return Ok(open);
+        }
+        if is_internal(topic) {
+            return Err(v1::Error::new(
+                ErrorCode::InvalidRequest,
+                format!("topic '{topic}' is internal: it is neither read nor written by clients"),
+            ));
         }
         let image = self.cluster.image();
         let Some(known) = image.topics.get(topic) else {
