@@ -93,6 +93,8 @@ fn cluster_options(config: &Config) -> ClusterOptions {
         grpc_addr: config.advertise.grpc.clone(),
         replication_addr: config.advertise.replication.clone(),
         http_addr: config.advertise.http.clone(),
+        retention_interval: config.retention_interval,
+        ..ClusterOptions::default()
     }
 }
 

@@ -14,6 +14,7 @@ pub mod metrics;
 mod produce;
 mod session;
 mod status;
+mod trim;
 
 pub use broker::{Broker, BrokerLimits};
 pub use produce::Reservation;

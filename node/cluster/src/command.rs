@@ -18,7 +18,10 @@ pub const COMMAND_VERSION: u32 = 1;
 
 /// The feature level of this software: what every node must have before a newer command or format
 /// is proposed.
-pub const FEATURE_LEVEL: u32 = 1;
+pub const FEATURE_LEVEL: u32 = 2;
+
+/// The feature level from which on a partition's log may say where its records begin.
+pub const LOG_START_LEVEL: u32 = 2;
 
 /// Most producer ids handed out at once.
 pub const MAX_PRODUCER_BLOCK: u32 = 100_000;
@@ -120,6 +123,19 @@ pub enum Refusal {
     /// The first command, which founds the cluster, has not been applied yet.
     #[error("the cluster is being founded; try again")]
     NotFounded,
+    /// A node whose software knows less than the cluster needs.
+    #[error(
+        "the software of node {node} is too old (it knows feature level {level}, \
+         needed is {needed}); upgrade it first"
+    )]
+    TooOld {
+        /// The node.
+        node: NodeId,
+        /// What it knows.
+        level: u32,
+        /// What it would have to know.
+        needed: u32,
+    },
     /// A command without a sensible content.
     #[error("malformed command: {what}")]
     Malformed {
@@ -141,6 +157,11 @@ impl From<Refusal> for wire::Refusal {
             Refusal::UnknownReplica { group, replica } => (8, String::new(), group.0, replica.0),
             Refusal::AlreadyFounded { cluster_id } => (9, cluster_id, 0, 0),
             Refusal::NotFounded => (11, String::new(), 0, 0),
+            Refusal::TooOld {
+                node,
+                level,
+                needed,
+            } => (18, needed.to_string(), node.0, u64::from(level)),
             Refusal::Malformed { what } => (10, what, 0, 0),
         };
         Self {
@@ -184,6 +205,11 @@ impl From<wire::Refusal> for Refusal {
             },
             9 => Self::AlreadyFounded { cluster_id: name },
             11 => Self::NotFounded,
+            18 => Self::TooOld {
+                node: NodeId(first),
+                level: u32::try_from(second).unwrap_or(u32::MAX),
+                needed: name.parse().unwrap_or(u32::MAX),
+            },
             10 => Self::Malformed { what: name },
             other => Self::Malformed {
                 what: format!("refused by a newer controller for reason {other} ({name})"),
@@ -232,6 +258,11 @@ mod tests {
             },
             Refusal::AlreadyFounded {
                 cluster_id: "u".into(),
+            },
+            Refusal::TooOld {
+                node: NodeId(10),
+                level: 1,
+                needed: 2,
             },
             Refusal::Malformed { what: "w".into() },
         ];

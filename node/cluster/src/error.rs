@@ -133,7 +133,7 @@ impl Refusal {
     /// The code under which the public API reports this.
     pub const fn code(&self) -> ErrorCode {
         match self {
-            Self::UnknownCommand { .. } => ErrorCode::UnsupportedVersion,
+            Self::UnknownCommand { .. } | Self::TooOld { .. } => ErrorCode::UnsupportedVersion,
             Self::TopicExists { .. } => ErrorCode::TopicExists,
             Self::UnknownTopic { .. } => ErrorCode::UnknownTopic,
             Self::NameCollision { .. } => ErrorCode::InvalidTopicName,

@@ -11,6 +11,7 @@
 //! | `reconcile`, `replica`, `opened` | this node's partitions, made to agree with the image |
 //! | `internal` | the seam to the layer that runs the partitions of internal topics |
 //! | `leaders`, `gossip` | who leads what |
+//! | `retention` | looks after old records |
 //!
 //! It knows nothing of how a record is stored or what a client asks for.
 
@@ -27,6 +28,7 @@ mod internal;
 mod leaders;
 mod machine;
 mod membership;
+pub mod metrics;
 mod opened;
 mod own_replica;
 pub mod placement;
@@ -34,6 +36,7 @@ mod probe;
 mod reconcile;
 mod records;
 mod replica;
+mod retention;
 mod store;
 mod validate;
 

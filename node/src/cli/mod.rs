@@ -12,6 +12,7 @@ mod record;
 mod start;
 mod tally;
 mod topic;
+mod trim;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 

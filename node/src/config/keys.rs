@@ -125,6 +125,14 @@ pub(super) const KEYS: &[Key] = &[
         "replication_batch_bytes",
         range(4 * MIB, 64 * KIB, 32 * MIB),
     ),
+    bytes(
+        "catch_up_bytes_per_s",
+        Range {
+            zero: Some("no limit"),
+            ..range(64 * MIB, MIB, 16 * GIB)
+        },
+    ),
+    number("retention_interval_ms", range(30_000, 100, 3_600_000)),
 ];
 
 /// The key of that name.

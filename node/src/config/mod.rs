@@ -37,6 +37,7 @@ pub(crate) struct Config {
     pub(crate) append_bytes: usize,
     pub(crate) storage: StorageOptions,
     pub(crate) consensus: ConsensusOptions,
+    pub(crate) retention_interval: Duration,
 }
 
 /// One "host:port" for each listener.
@@ -95,6 +96,10 @@ fn resolve(settings: &Settings) -> anyhow::Result<Config> {
         append_bytes: bytes("append_bytes", settings.append_bytes)?,
         storage: storage(settings)?,
         consensus: consensus(node_id, settings)?,
+        retention_interval: Duration::from_millis(in_range(
+            "retention_interval_ms",
+            settings.retention_interval_ms,
+        )?),
     })
 }
 
@@ -125,6 +130,10 @@ fn consensus(node_id: NodeId, settings: &Settings) -> anyhow::Result<ConsensusOp
         heartbeat_interval: Duration::from_millis(heartbeat),
         election_timeout: Duration::from_millis(election),
         max_append_bytes: bytes("replication_batch_bytes", settings.replication_batch_bytes)?,
+        catch_up_bytes_per_s: in_range(
+            "catch_up_bytes_per_s",
+            settings.catch_up_bytes_per_s.map(|size| size.0),
+        )?,
     })
 }
 
