@@ -447,7 +447,9 @@ impl LogInner {
             return;
         }
         let from = active.ahead;
+        // Not beyond where the segment will be sealed.
         let to = (active.position + AHEAD_BYTES).next_multiple_of(AHEAD_BYTES);
+        let to = to.min(segment_bytes.next_multiple_of(AHEAD_BYTES_MIN));
         static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         let mut slices = Vec::new();
         let mut left = len_usize(to - from);
