@@ -144,6 +144,11 @@ impl Consensus {
         }
     }
 
+    /// From now on no replica of this node asks for votes, because the node is about to stop.
+    pub fn stop_elections(&self) {
+        self.0.elections.close();
+    }
+
     /// The storage that the groups' logs are in.
     pub fn storage(&self) -> &Storage {
         &self.0.storage

@@ -125,6 +125,13 @@ pub(super) const KEYS: &[Key] = &[
         "replication_batch_bytes",
         range(4 * MIB, 64 * KIB, 32 * MIB),
     ),
+    number(
+        "leader_balance_interval_ms",
+        Range {
+            zero: Some("leaders stay where they are"),
+            ..range(5_000, 100, 3_600_000)
+        },
+    ),
 ];
 
 /// The key of that name.

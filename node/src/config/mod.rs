@@ -37,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) append_bytes: usize,
     pub(crate) storage: StorageOptions,
     pub(crate) consensus: ConsensusOptions,
+    /// Zero: leaders stay where they are.
+    pub(crate) leader_balance_interval: Duration,
 }
 
 /// One "host:port" for each listener.
@@ -95,6 +97,10 @@ fn resolve(settings: &Settings) -> anyhow::Result<Config> {
         append_bytes: bytes("append_bytes", settings.append_bytes)?,
         storage: storage(settings)?,
         consensus: consensus(node_id, settings)?,
+        leader_balance_interval: Duration::from_millis(in_range(
+            "leader_balance_interval_ms",
+            settings.leader_balance_interval_ms,
+        )?),
     })
 }
 

@@ -62,6 +62,10 @@ pub(crate) struct Settings {
     /// Most bytes of entries in one message to a follower; a larger entry travels alone
     #[arg(long, env = "SERIATIM_REPLICATION_BATCH_BYTES", value_name = "BYTES")]
     pub(super) replication_batch_bytes: Option<Size>,
+    /// How often the node looks for partitions that it leads although another replica is preferred,
+    /// and hands them over without a pause, in milliseconds
+    #[arg(long, env = "SERIATIM_LEADER_BALANCE_INTERVAL_MS", value_name = "MS")]
+    pub(super) leader_balance_interval_ms: Option<u64>,
 }
 
 /// Where the node listens.
@@ -154,6 +158,9 @@ impl Settings {
             replication_batch_bytes: self
                 .replication_batch_bytes
                 .or(below.replication_batch_bytes),
+            leader_balance_interval_ms: self
+                .leader_balance_interval_ms
+                .or(below.leader_balance_interval_ms),
         }
     }
 
