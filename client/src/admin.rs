@@ -74,6 +74,10 @@ impl Admin {
         Self { client }
     }
 
+    pub(crate) const fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Creates a topic and waits until each partition has a leader. Returns the number of
     /// partitions and of replicas.
     ///

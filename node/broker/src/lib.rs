@@ -11,6 +11,7 @@ mod describe;
 mod errors;
 mod fetch;
 pub mod metrics;
+mod moves;
 mod produce;
 mod session;
 mod status;

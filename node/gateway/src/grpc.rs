@@ -38,7 +38,7 @@ pub async fn serve(
         broker: broker.clone(),
     };
     let metadata = MetadataServer::new(MetadataService(broker.clone()));
-    let admin = AdminServer::new(AdminService(broker));
+    let admin = AdminServer::new(AdminService(broker.clone()));
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<LogServer<LogService>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
@@ -57,7 +57,12 @@ pub async fn serve(
         .add_service(admin)
         .add_service(health_service)
         .add_service(reflection)
-        .serve_with_incoming_shutdown(incoming, async move { tasks.cancelled().await })
+        .serve_with_incoming_shutdown(incoming, async move {
+            tokio::select! {
+                () = broker.stopping() => {}
+                () = tasks.cancelled() => {}
+            }
+        })
         .await?;
     Ok(())
 }

@@ -133,6 +133,13 @@ pub(super) const KEYS: &[Key] = &[
         },
     ),
     number("retention_interval_ms", range(30_000, 100, 3_600_000)),
+    number(
+        "leader_balance_interval_ms",
+        Range {
+            zero: Some("leaders stay where they are"),
+            ..range(5_000, 100, 3_600_000)
+        },
+    ),
 ];
 
 /// The key of that name.

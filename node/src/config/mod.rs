@@ -38,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) storage: StorageOptions,
     pub(crate) consensus: ConsensusOptions,
     pub(crate) retention_interval: Duration,
+    /// Zero: leaders stay where they are.
+    pub(crate) leader_balance_interval: Duration,
 }
 
 /// One "host:port" for each listener.
@@ -99,6 +101,10 @@ fn resolve(settings: &Settings) -> anyhow::Result<Config> {
         retention_interval: Duration::from_millis(in_range(
             "retention_interval_ms",
             settings.retention_interval_ms,
+        )?),
+        leader_balance_interval: Duration::from_millis(in_range(
+            "leader_balance_interval_ms",
+            settings.leader_balance_interval_ms,
         )?),
     })
 }
