@@ -4,8 +4,9 @@ use std::{ops::Range, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use seriatim_broker::{Broker, BrokerLimits};
-use seriatim_cluster::{Cluster, ClusterOptions, NoHost};
+use seriatim_cluster::{Cluster, ClusterOptions};
 use seriatim_consensus::{Consensus, ConsensusOptions, Lane};
+use seriatim_groups::{GroupOptions, Groups};
 use seriatim_proto::{
     batch::{HEADER_BYTES, RecordBatch},
     ids::{NodeId, Offset, ProducerId, TopicPartition},
@@ -103,16 +104,19 @@ async fn start(spec: &NodeSpec) -> anyhow::Result<Broker> {
         grpc_addr: format!("{}:7401", host(spec.id)),
         ..ClusterOptions::default()
     };
+    let groups = Groups::new(storage.clone(), GroupOptions::default());
     let cluster = Cluster::start(
         options,
         storage.clone(),
         consensus,
         lane,
-        Arc::new(NoHost),
+        groups.host(),
         tasks,
     )
     .await?;
-    Ok(Broker::new(cluster, storage, &BrokerLimits::default()))
+    groups.attach(&cluster);
+    let limits = BrokerLimits::default();
+    Ok(Broker::new(cluster, groups, storage, &limits))
 }
 
 async fn serve(spec: &NodeSpec, broker: &Broker, mut calls: mpsc::Receiver<Envelope>) {

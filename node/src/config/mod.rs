@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use seriatim_consensus::ConsensusOptions;
+use seriatim_groups::GroupOptions;
 use seriatim_proto::ids::NodeId;
 use seriatim_storage::StorageOptions;
 
@@ -40,6 +41,7 @@ pub(crate) struct Config {
     pub(crate) retention_interval: Duration,
     /// Zero: leaders stay where they are.
     pub(crate) leader_balance_interval: Duration,
+    pub(crate) groups: GroupOptions,
 }
 
 /// One "host:port" for each listener.
@@ -106,6 +108,12 @@ fn resolve(settings: &Settings) -> anyhow::Result<Config> {
             "leader_balance_interval_ms",
             settings.leader_balance_interval_ms,
         )?),
+        groups: GroupOptions {
+            retention: Duration::from_millis(in_range(
+                "group_retention_ms",
+                settings.group_retention_ms,
+            )?),
+        },
     })
 }
 

@@ -75,6 +75,10 @@ pub(crate) struct Settings {
     /// and hands them over without a pause, in milliseconds
     #[arg(long, env = "SERIATIM_LEADER_BALANCE_INTERVAL_MS", value_name = "MS")]
     pub(super) leader_balance_interval_ms: Option<u64>,
+    /// How long a consumer group without members keeps its offsets, in milliseconds; the same on
+    /// every node
+    #[arg(long, env = "SERIATIM_GROUP_RETENTION_MS", value_name = "MS")]
+    pub(super) group_retention_ms: Option<u64>,
 }
 
 /// Where the node listens.
@@ -172,6 +176,7 @@ impl Settings {
             leader_balance_interval_ms: self
                 .leader_balance_interval_ms
                 .or(below.leader_balance_interval_ms),
+            group_retention_ms: self.group_retention_ms.or(below.group_retention_ms),
         }
     }
 
