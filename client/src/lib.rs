@@ -78,10 +78,12 @@ mod client;
 mod consumer;
 mod error;
 mod metadata;
+mod moves;
 mod partitioner;
 mod producer;
 mod rt;
 mod status;
+mod trim;
 
 pub use seriatim_proto::{
     compression::Compression,
@@ -95,7 +97,8 @@ pub use crate::{
     client::Client,
     consumer::{ConsumedBatch, ConsumedRecords, Consumer, ConsumerBuilder, Position},
     error::ClientError,
+    moves::PlannedMove,
     partitioner::{murmur2, partition_for_key},
     producer::{Acks, Delivered, Delivery, Producer, ProducerBuilder, ProducerRecord},
-    status::{ClusterStatus, NodeStatus, PartitionStatus, ReplicaStatus},
+    status::{ClusterStatus, NodeStatus, PartitionMoving, PartitionStatus, ReplicaStatus},
 };

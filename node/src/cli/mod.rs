@@ -6,12 +6,15 @@ mod consume;
 mod fail;
 mod input;
 mod log;
+mod moving;
 mod position;
 mod produce;
 mod record;
+mod resize;
 mod start;
 mod tally;
 mod topic;
+mod trim;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
@@ -51,7 +54,7 @@ enum Command {
     Produce(produce::Args),
     /// Read a topic
     Consume(consume::Args),
-    /// Show the state of the cluster
+    /// Show the state of the cluster, spread what it holds, take a node out
     Cluster(cluster::Args),
     /// Check and show the logs of a data folder, offline
     #[command(subcommand, after_help = log::EXAMPLES)]
