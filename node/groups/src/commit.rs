@@ -62,7 +62,7 @@ impl Groups {
         if validate_only {
             barrier(&shard, &cluster, deadline).await?;
             let current = shard.machine.group(&group).unwrap_or_default();
-            let checked = offsets::check(&current, store);
+            let checked = offsets::check(&current, store, shard.machine.is_full());
             return checked
                 .map(drop)
                 .map_err(|refusal| refusal.to_error(&group));

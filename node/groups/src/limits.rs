@@ -27,8 +27,12 @@ pub const MAX_COMMIT_OFFSETS: usize = 10_000;
 /// Longest text with an offset, in bytes.
 pub const MAX_METADATA_BYTES: usize = 4 << 10;
 
-/// Most bytes of such texts in one group, so that all of its offsets fit an answer.
-pub const MAX_GROUP_METADATA_BYTES: usize = 16 << 20;
+/// Most bytes of all offsets of one group, so that they fit an answer.
+pub const MAX_GROUP_OFFSET_BYTES: usize = 32 << 20;
+
+/// Most bytes of all groups of one shard, so that a snapshot of them can be sent. One command that
+/// begins below it may exceed it.
+pub const MAX_SHARD_BYTES: usize = 192 << 20;
 
 /// Largest commit, in bytes.
 pub const MAX_COMMIT_BYTES: usize = 8 << 20;

@@ -104,6 +104,11 @@ impl ShardMachine {
         self.state.read().shard.groups.get(id).cloned()
     }
 
+    /// Whether no group may grow.
+    pub(crate) fn is_full(&self) -> bool {
+        self.state.read().shard.is_full()
+    }
+
     /// Looks at every group.
     pub(crate) fn for_each(&self, mut look: impl FnMut(&str, &Group)) {
         for (id, group) in &self.state.read().shard.groups {

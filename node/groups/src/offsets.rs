@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use prost::Message as _;
 use seriatim_proto::internal::v1 as wire;
 
 use crate::{
     command::Refusal,
-    limits::{MAX_GROUP_METADATA_BYTES, MAX_GROUP_OFFSETS, MAX_METADATA_BYTES},
+    limits::{MAX_GROUP_OFFSET_BYTES, MAX_GROUP_OFFSETS, MAX_METADATA_BYTES},
     state::{Committed, Group, Member, Tp},
     touched::Change,
 };
@@ -18,11 +19,17 @@ pub(crate) struct Checked {
 }
 
 /// Checks a commit against the group: all of it or nothing is stored.
-pub(crate) fn check(group: &Group, store: wire::StoreOffsets) -> Result<Checked, Refusal> {
+///
+/// In a shard that is `full`, offsets may move but no group may grow.
+pub(crate) fn check(
+    group: &Group,
+    store: wire::StoreOffsets,
+    full: bool,
+) -> Result<Checked, Refusal> {
     let member = committer(group, &store.member_id)?;
     let mut seen = BTreeSet::new();
     let mut changes = Vec::with_capacity(store.offsets.len());
-    let (mut new, mut texts) = (0, group.metadata_bytes);
+    let (mut new, mut bytes, mut grows) = (0, 0, false);
     let mut topic: Arc<str> = Arc::default();
     for change in store.offsets {
         // One name for all partitions of a topic.
@@ -50,9 +57,9 @@ pub(crate) fn check(group: &Group, store: wire::StoreOffsets) -> Result<Checked,
                 });
             }
         }
-        new += usize::from(stored.is_none());
-        texts += change.metadata.len();
-        texts -= stored.map_or(0, |stored| stored.metadata.len());
+        new += usize::from(stored.is_none() && change.offset >= 0);
+        bytes += change.encoded_len();
+        grows |= stored.map_or(0, |stored| stored.metadata.len()) < change.metadata.len();
         if !seen.insert(tp.clone()) {
             return Err(Refusal::malformed("a partition occurs twice in one commit"));
         }
@@ -63,10 +70,14 @@ pub(crate) fn check(group: &Group, store: wire::StoreOffsets) -> Result<Checked,
             most: i64::try_from(MAX_GROUP_OFFSETS).unwrap_or(i64::MAX),
         });
     }
-    if texts > MAX_GROUP_METADATA_BYTES {
+    grows |= new > 0;
+    if grows && group.offset_bytes + bytes > MAX_GROUP_OFFSET_BYTES {
         return Err(Refusal::malformed(
-            "the texts of all offsets of a group have at most 16 MiB",
+            "all offsets of a group with their texts have at most 32 MiB",
         ));
+    }
+    if grows && full {
+        return Err(Refusal::ShardFull);
     }
     Ok(Checked { changes })
 }
