@@ -13,5 +13,6 @@ mod full_disk;
 mod garbage;
 mod grpc;
 mod memory;
+mod retention;
 mod survival;
 mod topics;
