@@ -7,6 +7,8 @@
 
 mod codec;
 mod compact;
+#[cfg(test)]
+mod compact_tests;
 mod driver;
 mod group;
 #[cfg(test)]
