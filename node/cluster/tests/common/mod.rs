@@ -1,4 +1,9 @@
 //! Nodes of one process over loopback: storage, lane, consensus and cluster layer, real files.
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "each test file uses its own part"
+)]
 
 use std::{collections::BTreeMap, net::TcpListener, path::Path, sync::Arc, time::Duration};
 
@@ -30,7 +35,7 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
 pub(crate) struct Node {
     pub(crate) cluster: Cluster,
     pub(crate) storage: Storage,
-    consensus: Consensus,
+    pub(crate) consensus: Consensus,
     tasks: TaskGroup,
 }
 
@@ -93,6 +98,8 @@ impl Node {
 pub(crate) struct Nodes {
     pub(crate) dirs: Vec<TempDir>,
     addresses: Vec<String>,
+    /// Bytes of the metadata log before it is compacted, where not the default.
+    pub(crate) metadata_log_bytes: Option<u64>,
     pub(crate) running: BTreeMap<usize, Node>,
 }
 
@@ -109,6 +116,7 @@ impl Nodes {
         Self {
             dirs: (0..count).map(|_| TempDir::new().unwrap()).collect(),
             addresses,
+            metadata_log_bytes: None,
             running: BTreeMap::new(),
         }
     }
@@ -118,12 +126,16 @@ impl Nodes {
     }
 
     pub(crate) fn options(&self, node: usize) -> ClusterOptions {
+        let default = ClusterOptions::default();
         ClusterOptions {
+            metadata_log_bytes: self
+                .metadata_log_bytes
+                .unwrap_or(default.metadata_log_bytes),
             node_id: NodeId(u64::try_from(node).unwrap()),
             seeds: self.addresses.iter().take(3).cloned().collect(),
             replication_addr: self.address(node),
             grpc_addr: format!("127.0.0.1:{node}"),
-            ..ClusterOptions::default()
+            ..default
         }
     }
 
