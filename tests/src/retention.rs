@@ -92,11 +92,14 @@ pub async fn run(
         let _reader = readers.spawn(from_start(client, pause, Arc::clone(&shared)));
     }
     let began = Instant::now();
-    let writer = tokio::spawn(write(client, records, Arc::clone(&shared)));
+    let mut writer = JoinSet::new();
+    let _writer = writer.spawn(write(client, records, Arc::clone(&shared)));
     let watched = watch(cluster, flood, records, &shared, progress).await;
     shared.done.store(true, Ordering::Relaxed);
     watched?;
-    writer.await??;
+    while let Some(written) = writer.join_next().await {
+        written??;
+    }
     let seconds = began.elapsed().as_secs_f64();
     while let Some(reader) = readers.join_next().await {
         reader??;

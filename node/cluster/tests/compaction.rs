@@ -1,5 +1,11 @@
 //! The metadata log does not grow for ever, and who lacks its old part gets the image instead.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails where it is wrong"
+)]
+
 mod common;
 
 use std::collections::BTreeMap;

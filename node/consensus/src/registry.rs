@@ -6,7 +6,7 @@ use openraft::{Config, SnapshotPolicy};
 use parking_lot::{Mutex, RwLock};
 use seriatim_proto::ids::GroupId;
 use seriatim_runtime::task::TaskGroup;
-use seriatim_storage::Storage;
+use seriatim_storage::{LogOptions, Storage};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
@@ -99,15 +99,9 @@ impl Consensus {
             return Err(ConsensusError::Open(spec.key));
         }
         let compact_after = machine.compact_after_bytes();
-        let mut log_options = spec.log;
-        if let Some(bytes) = compact_after {
-            // Only whole files go.
-            let most = (bytes / COMPACTED_SEGMENTS).max(MIN_SEGMENT_BYTES);
-            log_options.segment_bytes = log_options.segment_bytes.min(most);
-        }
         let log = inner
             .storage
-            .open_log(spec.key, log_options)
+            .open_log(spec.key, log_options(spec.log, compact_after))
             .await
             .map_err(|error| {
                 if error.is_damage() {
@@ -206,6 +200,15 @@ impl Consensus {
             tracing::warn!("some tasks of the Raft groups did not end in time");
         }
     }
+}
+
+/// Small files where the log is compacted: only whole ones go.
+fn log_options(mut options: LogOptions, compact_after: Option<u64>) -> LogOptions {
+    if let Some(bytes) = compact_after {
+        let most = (bytes / COMPACTED_SEGMENTS).max(MIN_SEGMENT_BYTES);
+        options.segment_bytes = options.segment_bytes.min(most);
+    }
+    options
 }
 
 fn millis(duration: Duration) -> u64 {

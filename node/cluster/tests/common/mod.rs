@@ -2,7 +2,10 @@
 #![allow(
     dead_code,
     clippy::allow_attributes,
-    reason = "each test file uses its own part"
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "each test file uses its own part; a helper that fails is a test that fails"
 )]
 
 use std::{collections::BTreeMap, net::TcpListener, path::Path, sync::Arc, time::Duration};
