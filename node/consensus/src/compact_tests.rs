@@ -14,7 +14,7 @@ const ALL: [usize; 3] = [0, 1, 2];
 #[tokio::test]
 async fn a_group_that_is_all_state_drops_its_log_and_a_follower_that_was_away_gets_the_state() {
     const LIMIT: Option<u64> = Some(200_000);
-    let mut cluster = Cluster::start_with(1, LIMIT).await;
+    let mut cluster = Cluster::start_with(1, LIMIT, 0).await;
     let (leader, term) = cluster.leader(0, &ALL).await;
     let away = (leader + 1) % 3;
     cluster.cut_off(away);

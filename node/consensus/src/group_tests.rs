@@ -163,15 +163,20 @@ fn node_id(at: usize) -> NodeId {
 
 impl Cluster {
     pub(crate) async fn start(groups: u64) -> Self {
-        Self::start_with(groups, None).await
+        Self::start_with(groups, None, 0).await
     }
 
-    /// The same with machines that hold everything, if their logs are to be compacted.
-    pub(crate) async fn start_with(groups: u64, compact_after: Option<u64>) -> Self {
+    /// The same with machines that hold everything, if their logs are to be compacted, and with a limit
+    /// for followers that are behind.
+    pub(crate) async fn start_with(
+        groups: u64,
+        compact_after: Option<u64>,
+        catch_up_bytes_per_s: u64,
+    ) -> Self {
         let tasks = TaskGroup::new();
         let mut nodes = Vec::new();
         for at in 0..3 {
-            nodes.push(Self::node(at, &tasks).await);
+            nodes.push(Self::node(at, catch_up_bytes_per_s, &tasks).await);
         }
         let cluster = Self { nodes, tasks };
         cluster.heal();
@@ -187,7 +192,7 @@ impl Cluster {
         cluster
     }
 
-    async fn node(at: usize, tasks: &TaskGroup) -> Node {
+    async fn node(at: usize, catch_up_bytes_per_s: u64, tasks: &TaskGroup) -> Node {
         let disk = SimDisk::new(at as u64);
         let options = StorageOptions {
             cache_bytes: 10_000,
@@ -202,7 +207,7 @@ impl Cluster {
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(400),
             max_append_bytes: MAX_APPEND_BYTES,
-            catch_up_bytes_per_s: 0,
+            catch_up_bytes_per_s,
         };
         let consensus = Consensus::new(options, storage.clone(), lane.clone());
         let largest_append = Arc::new(AtomicUsize::new(0));
@@ -225,6 +230,14 @@ impl Cluster {
         for other in (0..3).filter(|other| *other != at) {
             self.nodes[other].lane.set_peer(node_id(at), None);
             self.nodes[at].lane.set_peer(node_id(other), None);
+        }
+    }
+
+    /// Lets two nodes talk to each other.
+    pub(crate) fn reconnect(&self, one: usize, other: usize) {
+        for (from, to) in [(one, other), (other, one)] {
+            let address = self.nodes[to].lane.local_addr().to_owned();
+            self.nodes[from].lane.set_peer(node_id(to), Some(address));
         }
     }
 

@@ -19,6 +19,8 @@ mod machine;
 pub mod metrics;
 mod network;
 mod pace;
+#[cfg(test)]
+mod pace_tests;
 mod parts;
 mod raft;
 mod receive;
