@@ -21,6 +21,7 @@ pub mod ports;
 pub mod procfs;
 pub mod producing;
 pub mod replicas;
+pub mod retention;
 pub mod small_disk;
 pub mod story;
 pub mod wait;

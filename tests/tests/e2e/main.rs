@@ -15,5 +15,6 @@ mod group_offsets;
 mod groups;
 mod grpc;
 mod memory;
+mod retention;
 mod survival;
 mod topics;

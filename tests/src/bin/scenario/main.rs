@@ -11,6 +11,7 @@ mod many_groups;
 mod many_partitions;
 mod memory;
 mod report;
+mod retention;
 mod writes;
 
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Scenario {
     BigRestart(big_restart::Args),
     /// Very many clients that write as fast as they can: how much memory does a node take?
     Memory(memory::Args),
+    /// Much is written and little kept: does the disk stay small, and are readers told the truth?
+    Retention(retention::Args),
 }
 
 #[tokio::main]
@@ -71,5 +74,6 @@ async fn run(scenario: Scenario) -> anyhow::Result<Report> {
         Scenario::ManyGroups(args) => many_groups::run(args).await,
         Scenario::BigRestart(args) => big_restart::run(args).await,
         Scenario::Memory(args) => memory::run(args).await,
+        Scenario::Retention(args) => retention::run(args).await,
     }
 }
