@@ -6,10 +6,13 @@
 
 mod big_restart;
 mod failover;
+mod grow_shrink;
 mod kill_all;
+mod leader_moves;
 mod many_partitions;
 mod memory;
 mod report;
+mod rolling_restart;
 mod writes;
 
 use std::process::ExitCode;
@@ -40,6 +43,12 @@ enum Scenario {
     BigRestart(big_restart::Args),
     /// Very many clients that write as fast as they can: how much memory does a node take?
     Memory(memory::Args),
+    /// Leaders are moved to and fro under load: what does a transfer cost a producer?
+    LeaderMoves(leader_moves::Args),
+    /// Three nodes are restarted one after the other under load: does a client notice?
+    RollingRestart(rolling_restart::Args),
+    /// Three nodes become five and three again under load: is anything lost, or without a leader?
+    GrowShrink(grow_shrink::Args),
 }
 
 #[tokio::main]
@@ -67,5 +76,8 @@ async fn run(scenario: Scenario) -> anyhow::Result<Report> {
         Scenario::ManyPartitions(args) => many_partitions::run(args).await,
         Scenario::BigRestart(args) => big_restart::run(args).await,
         Scenario::Memory(args) => memory::run(args).await,
+        Scenario::LeaderMoves(args) => leader_moves::run(args).await,
+        Scenario::RollingRestart(args) => rolling_restart::run(args).await,
+        Scenario::GrowShrink(args) => grow_shrink::run(args).await,
     }
 }
