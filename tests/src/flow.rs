@@ -106,10 +106,10 @@ impl Flow {
         for _ in 0..load.partitions {
             let (sender, sent) = mpsc::channel(WAITING);
             senders.push(sender);
-            collecting.push(tokio::spawn(collect(sent, Arc::clone(&latencies))));
+            collecting.push(spawn(collect(sent, Arc::clone(&latencies))));
         }
         let (stop, stopped) = watch::channel(false);
-        let sending = tokio::spawn(send(producer, load.clone(), senders, stopped));
+        let sending = spawn(send(producer, load.clone(), senders, stopped));
         Ok(Self {
             load,
             stop,
@@ -146,10 +146,8 @@ impl Flow {
             failed.1
         );
         ensure!(figures.acknowledged == sent, "of {sent} sent: {figures:?}");
-        let latencies = self.latencies.lock();
-        figures.latency_p50 = latencies.share(0.5);
-        figures.latency_p99 = latencies.share(0.99);
-        drop(latencies);
+        figures.latency_p50 = self.latencies.lock().share(0.5);
+        figures.latency_p99 = self.latencies.lock().share(0.99);
         for (partition, acks) in acks {
             check(client, &self.load.topic, partition, &acks)
                 .await
@@ -302,7 +300,7 @@ impl LeaderWatch {
     pub fn start(client: Client, topic: &str) -> Self {
         let (stop, stopped) = watch::channel(false);
         let topic = topic.to_owned();
-        let watching = tokio::spawn(async move {
+        let watching = spawn(async move {
             let admin = client.admin();
             let mut since: BTreeMap<i32, Instant> = BTreeMap::new();
             let mut longest = Duration::ZERO;
@@ -334,4 +332,12 @@ impl LeaderWatch {
         let _was = self.stop.send_replace(true);
         self.watching.await.context("the watch")
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this harness runs outside the simulator; every task is joined by its owner"
+)]
+fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    tokio::spawn(future)
 }

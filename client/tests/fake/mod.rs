@@ -437,6 +437,7 @@ impl v1::metadata_server::Metadata for Node {
             leader: part.leader as u64 + 1,
             leader_epoch: part.epoch,
             replicas: vec![1],
+            ..v1::Partition::default()
         };
         let topic = v1::Topic {
             name: "t".to_owned(),

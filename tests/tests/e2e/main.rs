@@ -12,6 +12,7 @@ mod forms;
 mod full_disk;
 mod garbage;
 mod grpc;
+mod members;
 mod memory;
 mod survival;
 mod topics;
