@@ -174,11 +174,13 @@ fn partitions_are_moved_by_hand() -> Outcome {
         ensure!(moved["moves"][0]["to"] == json!([4, 2, 3]), "{moved}");
         let again = cluster.cli().json(&to("4,2,3")).await?;
         ensure!(again["moves"] == json!([]), "{again}");
-        let described = cluster.cli().json(&["topic", "describe", "t"]).await?;
-        ensure!(
-            described["partitions"][0]["replicas"] == json!([4, 2, 3]),
-            "{described}"
-        );
+        // Another node may hear of it a moment later.
+        wait::until("the move is described", LIMIT, async || {
+            let described = cluster.cli().json(&["topic", "describe", "t"]).await?;
+            let replicas = &described["partitions"][0]["replicas"];
+            Ok((*replicas == json!([4, 2, 3])).then_some(()))
+        })
+        .await?;
         ensure!(count(&cluster, "t").await? == 500, "records are missing");
         for (args, why) in [
             (to("1,1"), "each only once"),
