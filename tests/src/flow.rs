@@ -14,7 +14,7 @@ use seriatim_client::{
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 
 /// Records of a partition that wait for their acknowledgement; more hold the stream up, which shows
@@ -24,6 +24,9 @@ const WAITING: usize = 100_000;
 const TICK: Duration = Duration::from_millis(2);
 /// Longest that reading all of it back may take without a record.
 const SILENCE: Duration = Duration::from_secs(30);
+
+/// The time over which [`Figures::slots`] have one latency.
+pub const SLOT: Duration = Duration::from_millis(100);
 
 /// What to write.
 #[derive(Debug, Clone)]
@@ -55,6 +58,8 @@ pub struct Figures {
     pub gap_max: Duration,
     /// Records that failed, and why the first did.
     pub failed: (u64, Option<String>),
+    /// The largest latency of the records that were due in each [`SLOT`], by partition.
+    pub slots: Vec<Vec<Duration>>,
 }
 
 /// Latencies by millisecond, up to a minute, so that memory does not grow with the load.
@@ -68,6 +73,7 @@ struct Seen {
     latency_max: Duration,
     gap_max: Duration,
     failed: (u64, Option<String>),
+    slots: Vec<Duration>,
 }
 
 type Sent = (Instant, u64, Delivery);
@@ -76,6 +82,7 @@ type Sent = (Instant, u64, Delivery);
 #[derive(Debug)]
 pub struct Flow {
     load: Load,
+    began: Instant,
     stop: watch::Sender<bool>,
     sending: JoinHandle<anyhow::Result<u64>>,
     collecting: Vec<JoinHandle<Seen>>,
@@ -106,17 +113,27 @@ impl Flow {
         for _ in 0..load.partitions {
             let (sender, sent) = mpsc::channel(WAITING);
             senders.push(sender);
-            collecting.push(spawn(collect(sent, Arc::clone(&latencies))));
+            collecting.push((sent, Arc::clone(&latencies)));
         }
         let (stop, stopped) = watch::channel(false);
-        let sending = spawn(send(producer, load.clone(), senders, stopped));
+        let began = Instant::now();
+        let sending = spawn(send(producer, load.clone(), senders, (began, stopped)));
+        let collecting = collecting.into_iter();
+        let collecting = collecting.map(|(sent, all)| spawn(collect(sent, began, all)));
+        let collecting = collecting.collect();
         Ok(Self {
             load,
+            began,
             stop,
             sending,
             collecting,
             latencies,
         })
+    }
+
+    /// How long the stream has run.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// Ends the stream, waits for the last acknowledgement, reads everything back, and fails where a
@@ -136,6 +153,7 @@ impl Flow {
             figures.gap_max = figures.gap_max.max(seen.gap_max);
             figures.failed.0 += seen.failed.0;
             figures.failed.1 = figures.failed.1.or(seen.failed.1);
+            figures.slots.push(seen.slots);
             let _none = acks.insert(partition, seen.acks);
         }
         let failed = &figures.failed;
@@ -154,6 +172,19 @@ impl Flow {
                 .with_context(|| format!("partition {partition}"))?;
         }
         Ok(figures)
+    }
+}
+
+impl Seen {
+    fn note(&mut self, due: Duration, latency: Duration) {
+        let slot = usize::try_from(due.as_millis() / SLOT.as_millis()).unwrap_or(usize::MAX);
+        // A day of them is a megabyte; no run lasts as long.
+        if slot >= self.slots.len() && slot < 1_000_000 {
+            self.slots.resize(slot + 1, Duration::ZERO);
+        }
+        if let Some(largest) = self.slots.get_mut(slot) {
+            *largest = latency.max(*largest);
+        }
     }
 }
 
@@ -192,9 +223,8 @@ async fn send(
     producer: seriatim_client::Producer,
     load: Load,
     senders: Vec<mpsc::Sender<Sent>>,
-    stopped: watch::Receiver<bool>,
+    (began, stopped): (Instant, watch::Receiver<bool>),
 ) -> anyhow::Result<u64> {
-    let began = Instant::now();
     let between = Duration::from_secs(1) / load.rate;
     let mut number: u64 = 0;
     while !*stopped.borrow() {
@@ -222,7 +252,11 @@ fn value(number: u64, bytes: usize) -> Bytes {
 }
 
 /// Waits for the acknowledgements of one partition.
-async fn collect(mut sent: mpsc::Receiver<Sent>, latencies: Arc<Mutex<Latencies>>) -> Seen {
+async fn collect(
+    mut sent: mpsc::Receiver<Sent>,
+    began: Instant,
+    latencies: Arc<Mutex<Latencies>>,
+) -> Seen {
     let mut seen = Seen::default();
     let mut last: Option<Instant> = None;
     while let Some((due, number, delivery)) = sent.recv().await {
@@ -231,6 +265,7 @@ async fn collect(mut sent: mpsc::Receiver<Sent>, latencies: Arc<Mutex<Latencies>
                 let now = Instant::now();
                 let latency = now.saturating_duration_since(due);
                 latencies.lock().add(latency);
+                seen.note(due - began, latency);
                 seen.latency_max = seen.latency_max.max(latency);
                 let gap = last.map_or(Duration::ZERO, |last| now - last);
                 seen.gap_max = seen.gap_max.max(gap);
@@ -288,56 +323,12 @@ fn number_of(value: Option<&[u8]>) -> anyhow::Result<u64> {
     ))
 }
 
-/// Watches who leads the partitions of a topic, as any client can ask.
-#[derive(Debug)]
-pub struct LeaderWatch {
-    stop: watch::Sender<bool>,
-    watching: JoinHandle<Duration>,
-}
-
-impl LeaderWatch {
-    /// Begins to ask, 20 times a second.
-    pub fn start(client: Client, topic: &str) -> Self {
-        let (stop, stopped) = watch::channel(false);
-        let topic = topic.to_owned();
-        let watching = spawn(async move {
-            let admin = client.admin();
-            let mut since: BTreeMap<i32, Instant> = BTreeMap::new();
-            let mut longest = Duration::ZERO;
-            while !*stopped.borrow() {
-                // A node that does not answer says nothing about leaders.
-                if let Ok(described) = admin.describe(&topic).await {
-                    let now = Instant::now();
-                    for partition in described.partitions {
-                        if partition.leader.is_some() {
-                            let _led = since.remove(&partition.partition);
-                        } else {
-                            let began = *since.entry(partition.partition).or_insert(now);
-                            longest = longest.max(now - began);
-                        }
-                    }
-                }
-                sleep(Duration::from_millis(50)).await;
-            }
-            longest
-        });
-        Self { stop, watching }
-    }
-
-    /// Ends; the longest time that a partition was without a leader.
-    ///
-    /// # Errors
-    /// If the watch itself failed.
-    pub async fn finish(self) -> anyhow::Result<Duration> {
-        let _was = self.stop.send_replace(true);
-        self.watching.await.context("the watch")
-    }
-}
-
 #[expect(
     clippy::disallowed_methods,
     reason = "this harness runs outside the simulator; every task is joined by its owner"
 )]
-fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+pub(crate) fn spawn<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
     tokio::spawn(future)
 }

@@ -25,3 +25,4 @@ pub mod rolling;
 pub mod small_disk;
 pub mod story;
 pub mod wait;
+pub mod watching;

@@ -7,10 +7,11 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use seriatim_tests::{
     cluster::{Cluster, Setup},
-    flow::{Flow, LeaderWatch, Load as Stream},
+    flow::{Flow, Load as Stream},
     rolling,
     story::{Load, Outcome, story},
     wait,
+    watching::{Follower, LeaderWatch},
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -69,6 +70,7 @@ fn a_rolling_restart_is_not_noticed() -> Outcome {
         let mut cluster = Cluster::of_three().await?;
         let client = cluster.client().await?;
         let flow = Flow::start(&client, stream("rolling", 6)).await?;
+        let follower = Follower::start(&client, "rolling", 6).await?;
         for id in 1..=3 {
             let took = rolling::restart(&mut cluster, id).await?;
             ensure!(
@@ -78,7 +80,12 @@ fn a_rolling_restart_is_not_noticed() -> Outcome {
         }
         // Fails where a record fails, is lost, is there twice or is out of order.
         let figures = flow.finish(&client).await?;
-        ensure!(figures.latency_max < Duration::from_secs(1), "{figures:?}");
+        ensure!(
+            figures.latency_max < Duration::from_secs(1),
+            "{:?}",
+            figures.latency_max
+        );
+        follower.finish(figures.acknowledged).await?;
         cluster.stop_and_check().await
     })
 }
@@ -122,7 +129,11 @@ fn a_cluster_grows_and_shrinks_under_load() -> Outcome {
         let leaderless = leaders.finish().await?;
         ensure!(leaderless < Duration::from_secs(2), "{leaderless:?}");
         let figures = flow.finish(&client).await?;
-        ensure!(figures.gap_max < Duration::from_secs(2), "{figures:?}");
+        ensure!(
+            figures.gap_max < Duration::from_secs(2),
+            "{:?}",
+            figures.gap_max
+        );
         cluster.stop_and_check().await
     })
 }

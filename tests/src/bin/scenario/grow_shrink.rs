@@ -6,8 +6,9 @@ use anyhow::ensure;
 use rustix::process::Signal;
 use seriatim_tests::{
     cluster::{Cluster, Setup},
-    flow::{Flow, LeaderWatch, Load},
+    flow::{Flow, Load},
     wait,
+    watching::LeaderWatch,
 };
 use tokio::time::{Instant, sleep};
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use seriatim_tests::{
     cluster::Cluster,
-    flow::{Flow, LeaderWatch, Load},
+    flow::{Flow, Load},
     rolling,
+    watching::{Follower, LeaderWatch},
 };
 use tokio::time::sleep;
 
@@ -38,6 +39,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Report> {
         bytes: args.bytes,
     };
     let flow = Flow::start(&client, load).await?;
+    let follower = Follower::start(&client, "rolling", args.partitions).await?;
     let leaders = LeaderWatch::start(client.clone(), "rolling");
     // The time without restarts that the stream shows as well.
     sleep(Duration::from_secs(2)).await;
@@ -58,6 +60,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Report> {
     let leaderless = leaders.finish().await?;
     progress("reading everything back");
     let figures = flow.finish(&client).await?;
+    follower.finish(figures.acknowledged).await?;
     cluster.stop_and_check().await?;
     let mut report = Report::new("rolling-restart");
     report.note("restarts", f64::from(3 * args.rounds));
