@@ -77,6 +77,7 @@ mod channels;
 mod client;
 mod consumer;
 mod error;
+mod group;
 mod metadata;
 mod partitioner;
 mod producer;
@@ -93,8 +94,13 @@ pub use seriatim_proto::{
 pub use crate::{
     admin::{Admin, NewTopic, PartitionDescription, TopicDescription},
     client::Client,
-    consumer::{ConsumedBatch, ConsumedRecords, Consumer, ConsumerBuilder, Position},
+    consumer::{ConsumedBatch, ConsumedRecords, Consumer, ConsumerBuilder, Position, ResetPolicy},
     error::ClientError,
+    group::{
+        CommitOffset, CommittedOffset, GroupBatch, GroupBuilder, GroupConsumer, GroupDescription,
+        GroupHandle, GroupList, GroupMember, GroupState, GroupSummary, OffsetChange, PartitionLag,
+        Rebalance, ResetTo, Strategy,
+    },
     partitioner::{murmur2, partition_for_key},
     producer::{Acks, Delivered, Delivery, Producer, ProducerBuilder, ProducerRecord},
     status::{ClusterStatus, NodeStatus, PartitionStatus, ReplicaStatus},
