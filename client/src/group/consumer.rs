@@ -93,12 +93,12 @@ impl GroupConsumer {
         let (reply, answer) = oneshot::channel();
         let shared = &self.handle.shared;
         let closed = async {
-            if shared.commands.send(Command::Close(reply)).await.is_err() {
-                // It had ended before, and the application was told.
-                return Ok(());
-            }
-            let answer = answer.await;
-            answer.map_err(|_gone| ClientError::Closed("consumer"))?
+            // Where nobody takes it, the member has ended before.
+            let _sent = shared.commands.send(Command::Close(reply)).await;
+            answer.await.unwrap_or_else(|_gone| {
+                let untold = shared.state.lock().errors.pop_front();
+                untold.map_or(Ok(()), Err)
+            })
         };
         let late = |_elapsed| ClientError::Timeout {
             what: "close the consumer",

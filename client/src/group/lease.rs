@@ -91,42 +91,46 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
-    #[tokio::test(start_paused = true)]
-    async fn counts_from_when_the_heartbeat_was_sent() {
+    /// A clock that is set by hand.
+    fn clock() -> impl Fn(u64) -> Instant {
+        let start = Instant::now();
+        move |ms| start + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn counts_from_when_the_heartbeat_was_sent() {
+        let at = clock();
         let (mut lease, mut beats) = (Lease::default(), Beats::default());
-        assert!(!lease.holds(Instant::now()), "nobody has granted it");
-        lease.confirm(Instant::now(), TIMEOUT);
-        tokio::time::advance(Duration::from_secs(3)).await;
-        let beat = beats.send(Instant::now());
-        tokio::time::advance(Duration::from_secs(5)).await;
-        lease.renew(beats.answered(beat).unwrap(), Instant::now());
-        tokio::time::advance(Duration::from_millis(4_999)).await;
-        assert!(lease.holds(Instant::now()));
-        tokio::time::advance(Duration::from_millis(1)).await;
-        assert!(!lease.holds(Instant::now()));
+        assert!(!lease.holds(at(0)), "nobody has granted it");
+        lease.confirm(at(0), TIMEOUT);
+        let beat = beats.send(at(3_000));
+        lease.renew(beats.answered(beat).unwrap(), at(8_000));
+        assert!(lease.holds(at(12_999)));
+        assert!(!lease.holds(at(13_000)));
+        assert_eq!(lease.until(), Some(at(13_000)));
     }
 
     /// The process was stopped; the answer to a heartbeat from before lay in the socket, or one from
     /// after comes while others own what it had.
-    #[tokio::test(start_paused = true)]
-    async fn a_lease_that_ran_out_has_to_be_confirmed() {
+    #[test]
+    fn a_lease_that_ran_out_has_to_be_confirmed() {
+        let at = clock();
         let (mut lease, mut beats) = (Lease::default(), Beats::default());
-        lease.confirm(Instant::now(), TIMEOUT);
-        let before = beats.send(Instant::now());
-        tokio::time::advance(TIMEOUT).await;
-        let after = beats.send(Instant::now());
+        lease.confirm(at(0), TIMEOUT);
+        let before = beats.send(at(9_000));
+        let after = beats.send(at(10_000));
         for beat in [before, after] {
-            lease.renew(beats.answered(beat).unwrap(), Instant::now());
-            assert!(!lease.holds(Instant::now()));
+            lease.renew(beats.answered(beat).unwrap(), at(10_001));
+            assert!(!lease.holds(at(10_001)));
         }
-        lease.confirm(Instant::now(), TIMEOUT);
-        assert!(lease.holds(Instant::now()));
+        lease.confirm(at(10_002), TIMEOUT);
+        assert!(lease.holds(at(20_001)));
         lease.end();
-        assert!(!lease.holds(Instant::now()));
+        assert!(!lease.holds(at(10_003)));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn answers_may_be_missing_and_their_times_are_bounded() {
+    #[test]
+    fn answers_may_be_missing_and_their_times_are_bounded() {
         let mut beats = Beats::default();
         let first = Instant::now();
         for _ in 0..1_000 {

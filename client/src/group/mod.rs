@@ -23,20 +23,19 @@ mod member;
 mod options;
 mod part;
 mod plan;
+mod reset;
 mod shared;
 mod state;
 mod tracker;
 
 pub(crate) use self::coordinator::Coordinators;
 pub use self::{
-    admin::{
-        CommittedOffset, GroupDescription, GroupList, GroupMember, GroupState, GroupSummary,
-        OffsetChange, ResetTo,
-    },
+    admin::{CommittedOffset, GroupDescription, GroupList, GroupMember, GroupState, GroupSummary},
     batch::GroupBatch,
     builder::GroupBuilder,
     consumer::GroupConsumer,
     handle::{GroupHandle, PartitionLag},
     options::{Rebalance, Strategy},
+    reset::{OffsetChange, ResetTo},
     shared::CommitOffset,
 };

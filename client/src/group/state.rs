@@ -22,6 +22,9 @@ use crate::{
 /// Failures that wait for the application.
 const ERRORS: usize = 256;
 
+/// Partitions, and which acquisition of each is meant.
+pub(super) type Acquired = Vec<(TopicPartition, u64)>;
+
 /// A batch that came back, and has not been [taken note](State::note_returned) of.
 #[derive(Debug)]
 pub(super) struct Returned {
@@ -205,7 +208,7 @@ impl State {
     }
 
     /// Partitions in one phase.
-    pub(super) fn in_phase(&self, phase: Phase) -> Vec<(TopicPartition, u64)> {
+    pub(super) fn in_phase(&self, phase: Phase) -> Acquired {
         let of = self.parts.iter().filter(|(_, part)| part.phase == phase);
         of.map(|(tp, part)| (tp.clone(), part.acquired)).collect()
     }

@@ -94,16 +94,12 @@ impl Tracker {
         };
         let cut = (until < piece.end).then(|| until.max(from));
         piece.done = true;
-        piece.end = cut.unwrap_or(piece.end);
-        if piece.end <= from {
-            let _given_up = self.pieces.remove(&from);
-        } else {
-            self.join(from);
-        }
         if let Some(cut) = cut {
+            piece.end = cut;
             let _behind = self.pieces.split_off(&cut);
             self.barrier = Some(cut);
         }
+        self.join(from);
         self.advance();
     }
 

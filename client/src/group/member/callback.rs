@@ -5,17 +5,20 @@ use tokio::sync::oneshot;
 
 use super::Member;
 use crate::{
-    group::{handle::GroupHandle, options::Rebalance, part::Phase},
+    group::{handle::GroupHandle, options::Rebalance, part::Phase, state::Acquired},
     rt,
 };
 
 /// A callback that runs.
 pub(super) struct Callback {
     kind: Kind,
-    of: Vec<(TopicPartition, u64)>,
+    of: Acquired,
     done: oneshot::Receiver<()>,
     _task: rt::Task,
 }
+
+/// Resolves when the callback returns.
+type Running = (oneshot::Receiver<()>, rt::Task);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -63,7 +66,7 @@ impl Member {
         }
     }
 
-    fn next_change(&self) -> Option<(Kind, Vec<(TopicPartition, u64)>)> {
+    fn next_change(&self) -> Option<(Kind, Acquired)> {
         let mut state = self.shared.state.lock();
         if !state.lost.is_empty() {
             let lost = std::mem::take(&mut state.lost).into_iter();
@@ -82,7 +85,7 @@ impl Member {
         None
     }
 
-    fn call(&self, change: Rebalance) -> Option<(oneshot::Receiver<()>, rt::Task)> {
+    fn call(&self, change: Rebalance) -> Option<Running> {
         let listener = self.shared.options.listener.as_ref()?;
         let handle = GroupHandle {
             shared: std::sync::Arc::clone(&self.shared),
