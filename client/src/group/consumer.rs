@@ -93,8 +93,9 @@ impl GroupConsumer {
         let (reply, answer) = oneshot::channel();
         let shared = &self.handle.shared;
         let closed = async {
-            // Where nobody takes it, the member has ended before.
-            let _sent = shared.commands.send(Command::Close(reply)).await;
+            // Where nobody takes it, the member has ended before: the command comes back, and with it
+            // the reply, which must not be kept.
+            drop(shared.commands.send(Command::Close(reply)).await);
             answer.await.unwrap_or_else(|_gone| {
                 let untold = shared.state.lock().errors.pop_front();
                 untold.map_or(Ok(()), Err)

@@ -115,11 +115,22 @@ impl Member {
                 self.advance();
             }
         }
-        let mut state = self.shared.state.lock();
-        state.ended = true;
-        state.parts.clear();
-        drop(state);
+        self.end().await;
+    }
+
+    async fn end(mut self) {
+        {
+            let mut state = self.shared.state.lock();
+            state.ended = true;
+            state.parts.clear();
+        }
         self.shared.consumer.wake();
+        // Who has sent something meanwhile hears that nobody takes it: a receiver that is only dropped
+        // may leave it in the queue.
+        self.commands.close();
+        while let Some(command) = self.commands.recv().await {
+            drop(command);
+        }
     }
 
     async fn next(&mut self) -> Next {
