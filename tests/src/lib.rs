@@ -10,6 +10,7 @@ pub mod cli;
 pub mod cluster;
 pub mod events;
 pub mod failover;
+pub mod group_churn;
 pub mod grpc;
 mod guardian;
 pub mod http;
