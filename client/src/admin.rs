@@ -171,7 +171,7 @@ impl Admin {
     /// # Errors
     /// [`ClientError::Timeout`] if no node answers.
     pub async fn list_topics(&self) -> Result<Vec<TopicDescription>, ClientError> {
-        let answer = self.describe_raw(Vec::new()).await?;
+        let answer = self.describe_raw(v1::DescribeRequest::default()).await?;
         Ok(descriptions(answer.topics))
     }
 
@@ -180,18 +180,21 @@ impl Admin {
     /// # Errors
     /// [`ClientError::UnknownTopic`] if it does not exist.
     pub async fn describe(&self, name: &str) -> Result<TopicDescription, ClientError> {
-        let answer = self.describe_raw(vec![name.to_owned()]).await?;
+        let request = v1::DescribeRequest {
+            topics: vec![name.to_owned()],
+            ..Default::default()
+        };
+        let answer = self.describe_raw(request).await?;
         let found = descriptions(answer.topics)
             .into_iter()
             .find(|t| t.name == name);
         found.ok_or_else(|| ClientError::UnknownTopic(name.to_owned()))
     }
 
-    async fn describe_raw(&self, topics: Vec<String>) -> Result<v1::DescribeResponse, ClientError> {
-        let request = v1::DescribeRequest {
-            topics,
-            nodes_only: false,
-        };
+    async fn describe_raw(
+        &self,
+        request: v1::DescribeRequest,
+    ) -> Result<v1::DescribeResponse, ClientError> {
         let described = self
             .client
             .any_node("describe", (DEADLINE, false), |address| {
@@ -325,7 +328,11 @@ impl Admin {
     /// # Errors
     /// Any of the request for the list of nodes; a node that does not answer is part of the status.
     pub async fn cluster_status(&self) -> Result<ClusterStatus, ClientError> {
-        let described = self.describe_raw(Vec::new()).await?;
+        let everything = v1::DescribeRequest {
+            include_internal: true,
+            ..Default::default()
+        };
+        let described = self.describe_raw(everything).await?;
         let ask = |node: &v1::Node| {
             let address = node.grpc_address.clone();
             async move {

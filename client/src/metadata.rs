@@ -165,7 +165,11 @@ impl Metadata {
                 .map(str::to_owned),
         );
         let nodes_only = topics.is_empty();
-        let request = v1::DescribeRequest { topics, nodes_only };
+        let request = v1::DescribeRequest {
+            topics,
+            nodes_only,
+            ..Default::default()
+        };
         let mut waiting = self.addresses().into_iter();
         let ask = |address| self.describe(address, request.clone());
         let mut asked: FuturesUnordered<_> = waiting.by_ref().take(OPINIONS).map(ask).collect();

@@ -8,6 +8,7 @@ use seriatim_broker::{Broker, BrokerLimits};
 use seriatim_cluster::{Cluster, ClusterOptions};
 use seriatim_consensus::{Consensus, Lane};
 use seriatim_gateway::{grpc, http};
+use seriatim_groups::Groups;
 use seriatim_runtime::{net::Net, task::TaskGroup};
 use seriatim_storage::{Storage, disk::PosixDisk};
 use tokio::{
@@ -46,16 +47,20 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     .await
     .with_context(|| listening("listen.replication", &config.listen.replication))?;
     let consensus = Consensus::new(config.consensus.clone(), storage.clone(), lane.clone());
+    let groups = Groups::new(storage.clone(), config.groups.clone());
     let cluster = Cluster::start(
         cluster_options(&config),
         storage.clone(),
         consensus.clone(),
         lane,
+        groups.host(),
         tasks.clone(),
     )
     .await?;
+    groups.attach(&cluster);
     let broker = Broker::new(
         cluster.clone(),
+        groups,
         storage.clone(),
         &BrokerLimits {
             append_bytes: config.append_bytes,

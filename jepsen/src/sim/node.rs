@@ -1,11 +1,12 @@
 //! One whole node: everything but gRPC, on a simulated disk and network.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{ops::Range, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use seriatim_broker::{Broker, BrokerLimits};
 use seriatim_cluster::{Cluster, ClusterOptions};
 use seriatim_consensus::{Consensus, ConsensusOptions, Lane};
+use seriatim_groups::{GroupOptions, Groups};
 use seriatim_proto::{
     batch::{HEADER_BYTES, RecordBatch},
     ids::{NodeId, Offset, ProducerId, TopicPartition},
@@ -103,8 +104,19 @@ async fn start(spec: &NodeSpec) -> anyhow::Result<Broker> {
         grpc_addr: format!("{}:7401", host(spec.id)),
         ..ClusterOptions::default()
     };
-    let cluster = Cluster::start(options, storage.clone(), consensus, lane, tasks).await?;
-    Ok(Broker::new(cluster, storage, &BrokerLimits::default()))
+    let groups = Groups::new(storage.clone(), GroupOptions::default());
+    let cluster = Cluster::start(
+        options,
+        storage.clone(),
+        consensus,
+        lane,
+        groups.host(),
+        tasks,
+    )
+    .await?;
+    groups.attach(&cluster);
+    let limits = BrokerLimits::default();
+    Ok(Broker::new(cluster, groups, storage, &limits))
 }
 
 async fn serve(spec: &NodeSpec, broker: &Broker, mut calls: mpsc::Receiver<Envelope>) {
@@ -133,20 +145,26 @@ async fn answer(broker: &Broker, call: Call) -> Answer {
             Ok(_created) => Answer::Created,
             Err(error) => Answer::Failed(error),
         },
-        Call::Digest { partition, end } => {
-            Answer::Digest(digest(broker, partition, Offset(end)).await)
+        Call::Digest {
+            partition,
+            start,
+            end,
+        } => {
+            let range = Offset(start)..Offset(end);
+            Answer::Digest(digest(broker, partition, range).await)
         }
     }
 }
 
 /// FNV-1a over the batches of this node's replica, stamped headers included.
-async fn digest(broker: &Broker, partition: i32, end: Offset) -> Option<u64> {
+async fn digest(broker: &Broker, partition: i32, range: Range<Offset>) -> Option<u64> {
+    let end = range.end;
     let tp = TopicPartition::new(TOPIC, partition);
     let partition = broker.cluster().partition(&tp)?;
     if partition.status().high_watermark < end {
         return None;
     }
-    let (mut hash, mut from) = (0xcbf2_9ce4_8422_2325_u64, Offset(0));
+    let (mut hash, mut from) = (0xcbf2_9ce4_8422_2325_u64, range.start);
     while from < end {
         let log = partition.group().log();
         let batches = log.read_batches(from, end, 1 << 20).await.ok()?;

@@ -25,11 +25,13 @@ pub enum Call {
     InitProducer,
     /// A new topic, complete with leaders.
     CreateTopic(v1::CreateTopicRequest),
-    /// A number that stands for the bytes of this node's committed log of a partition up to the
-    /// offset; only the harness asks.
+    /// A number that stands for the bytes of this node's committed log of a partition between two
+    /// offsets; only the harness asks.
     Digest {
         /// The partition.
         partition: i32,
+        /// Where the compared part begins.
+        start: i64,
         /// Where the compared part ends.
         end: i64,
     },

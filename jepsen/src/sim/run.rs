@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -215,15 +216,18 @@ impl Run {
         if !self.world.run_until(PATIENCE, || readers.done()) {
             self.note("a partition could not be read to its end");
         }
-        let ends: BTreeMap<i32, i64> = {
+        let ranges: BTreeMap<i32, Range<i64>> = {
             let history = self.history.lock();
-            let end = |log: &Vec<(i64, _)>| log.last().map_or(0, |&(offset, _)| offset + 1);
-            let finals = history.finals.iter();
-            finals.map(|(&p, log)| (p, end(log))).collect()
+            let finals = history.finals.iter().map(|(&partition, log)| {
+                let start = history.start(partition);
+                let end = log.last().map_or(start, |&(offset, _)| offset + 1);
+                (partition, start..end)
+            });
+            finals.collect()
         };
         let comparers = self.crew(|client| {
-            let all = ends.into_iter();
-            all.map(|(p, end)| -> Job { Box::pin(workload::compare(client.clone(), p, end)) })
+            let all = ranges.into_iter();
+            all.map(|(p, range)| -> Job { Box::pin(workload::compare(client.clone(), p, range)) })
                 .collect()
         })?;
         if !self.world.run_until(PATIENCE, || comparers.done()) {

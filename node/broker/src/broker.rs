@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use seriatim_cluster::Cluster;
+use seriatim_cluster::{Cluster, is_internal};
+use seriatim_groups::Groups;
 use seriatim_partition::Partition;
 use seriatim_proto::{
     error::ErrorCode,
@@ -33,6 +34,7 @@ impl Default for BrokerLimits {
 #[derive(Debug, Clone)]
 pub struct Broker {
     pub(crate) cluster: Cluster,
+    pub(crate) groups: Groups,
     pub(crate) storage: Storage,
     /// Bytes of batches that are being appended.
     pub(crate) budget: Arc<Budget>,
@@ -41,9 +43,10 @@ pub struct Broker {
 
 impl Broker {
     /// A broker on this node's part of the cluster.
-    pub fn new(cluster: Cluster, storage: Storage, limits: &BrokerLimits) -> Self {
+    pub fn new(cluster: Cluster, groups: Groups, storage: Storage, limits: &BrokerLimits) -> Self {
         Self {
             cluster,
+            groups,
             storage,
             budget: Arc::new(Budget::new(limits.append_bytes)),
             metrics: Arc::new(Metrics::new()),
@@ -65,6 +68,12 @@ impl Broker {
         let tp = TopicPartition::new(topic, PartitionId(partition));
         if let Some(open) = self.cluster.partition(&tp) {
             return Ok(open);
+        }
+        if is_internal(topic) {
+            return Err(v1::Error::new(
+                ErrorCode::InvalidRequest,
+                format!("topic '{topic}' is internal: it is neither read nor written by clients"),
+            ));
         }
         let image = self.cluster.image();
         let Some(known) = image.topics.get(topic) else {

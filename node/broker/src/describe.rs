@@ -1,6 +1,6 @@
 //! Who leads what.
 
-use seriatim_cluster::{NodeInfo, Topic};
+use seriatim_cluster::{NodeInfo, Topic, is_internal};
 use seriatim_proto::{
     ids::{PartitionId, TopicPartition},
     v1,
@@ -19,6 +19,7 @@ impl Broker {
                 topics = image
                     .topics
                     .values()
+                    .filter(|topic| request.include_internal || !is_internal(&topic.name))
                     .map(|topic| self.topic(topic))
                     .collect();
             }
@@ -60,6 +61,7 @@ impl Broker {
             replication_factor: topic.replication_factor,
             settings: topic.settings.to_map().into_iter().collect(),
             partitions: partitions.collect(),
+            internal: is_internal(&topic.name),
         }
     }
 }

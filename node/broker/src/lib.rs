@@ -10,6 +10,7 @@ mod budget;
 mod describe;
 mod errors;
 mod fetch;
+mod groups;
 pub mod metrics;
 mod produce;
 mod session;
@@ -17,4 +18,5 @@ mod status;
 
 pub use broker::{Broker, BrokerLimits};
 pub use produce::Reservation;
+pub use seriatim_groups::MemberStream;
 pub use session::FetchSession;

@@ -112,6 +112,7 @@ impl Broker {
     #[expect(clippy::cast_precision_loss, reason = "gauges")]
     pub fn refresh_gauges(&self) {
         metrics::gauge!(APPEND_IN_FLIGHT).set(self.budget.used() as f64);
+        self.groups.refresh_gauges();
         let replicas = self.cluster.local_replicas();
         let mut states = STATES.map(|state| (state, 0_u32));
         for local in &replicas {

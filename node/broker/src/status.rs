@@ -45,11 +45,11 @@ fn replica(local: &LocalReplica) -> v1::ReplicaStatus {
         reason,
         ..Default::default()
     };
-    let Some(partition) = &local.partition else {
+    let Some(group) = &local.group else {
         return status;
     };
-    let group = partition.group().status();
-    let log = partition.group().log();
+    let log = group.log();
+    let group = group.status();
     let role = match group.state.role {
         Role::Leader => v1::ReplicaRole::Leader,
         Role::Follower => v1::ReplicaRole::Follower,
@@ -59,9 +59,11 @@ fn replica(local: &LocalReplica) -> v1::ReplicaStatus {
     status.role = role.into();
     status.leader_node = group.state.leader.map_or(0, |(_replica, node)| node.0);
     status.term = i64::try_from(group.state.term).unwrap_or(i64::MAX);
-    status.log_start_offset = log.log_start_offset().0;
-    status.high_watermark = partition.high_watermark().borrow().0;
-    status.log_end_offset = log.next_offset().0;
+    if let Some(partition) = &local.partition {
+        status.log_start_offset = log.log_start_offset().0;
+        status.high_watermark = partition.high_watermark().borrow().0;
+        status.log_end_offset = log.next_offset().0;
+    }
     status.last_index = group.last_index;
     status.committed_index = group.applied.map_or(0, |id| id.index);
     if group.state.role == Role::Leader {

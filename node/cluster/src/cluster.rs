@@ -25,6 +25,7 @@ use crate::{
     error::ClusterError,
     gossip,
     image::{Image, Topic},
+    internal::{GROUPS_PARTITIONS, GROUPS_TOPIC, InternalHost},
     leaders::{Leader, LeaderTable},
     machine::MetaMachine,
     probe,
@@ -96,6 +97,7 @@ pub(crate) struct Inner {
     pub(crate) storage: Storage,
     pub(crate) consensus: Consensus,
     pub(crate) lane: Lane,
+    pub(crate) host: Arc<dyn InternalHost>,
     tasks: TaskGroup,
     /// Ends the tasks of this layer.
     stopping: CancellationToken,
@@ -115,7 +117,8 @@ pub(crate) struct Inner {
 
 impl Cluster {
     /// Starts the cluster layer of this node: it finds, founds or joins its cluster in the
-    /// background ([`Cluster::ready`]) and runs the partitions that are its own.
+    /// background ([`Cluster::ready`]) and runs the partitions that are its own, those of internal
+    /// topics by way of `host`.
     ///
     /// Fails at once only where this node's own files or configuration are at fault.
     pub async fn start(
@@ -123,6 +126,7 @@ impl Cluster {
         storage: Storage,
         consensus: Consensus,
         lane: Lane,
+        host: Arc<dyn InternalHost>,
         tasks: TaskGroup,
     ) -> Result<Self, ClusterError> {
         validate::options(&options)?;
@@ -139,6 +143,7 @@ impl Cluster {
             storage,
             consensus,
             lane,
+            host,
             tasks,
             stopping: CancellationToken::new(),
             machine,
@@ -230,6 +235,7 @@ impl Cluster {
         deadline: Instant,
     ) -> Result<Arc<Topic>, ClusterError> {
         topic_name::validate(&topic.name)?;
+        validate::not_internal(&topic.name)?;
         validate::settings(&topic.settings)?;
         let most = u32::try_from(MAX_TOPIC_PARTITIONS).unwrap_or(u32::MAX);
         validate::range("the number of partitions", topic.partitions, most)?;
@@ -246,8 +252,33 @@ impl Cluster {
             settings: records::settings(&topic.settings),
             validate_only: topic.validate_only,
         };
+        self.create(intent, deadline).await
+    }
+
+    /// The internal topic of consumer groups, created by the first call in the life of the cluster.
+    /// Its partitions may not have leaders yet ([`Cluster::wait_for_leaders`]).
+    pub async fn groups_topic(&self, deadline: Instant) -> Result<Arc<Topic>, ClusterError> {
+        if let Some(topic) = self.image().topics.get(GROUPS_TOPIC) {
+            return Ok(Arc::clone(topic));
+        }
+        let intent = wire::CreateTopicIntent {
+            name: GROUPS_TOPIC.to_owned(),
+            // The same for every node, so that those who ask at the same time get the same topic.
+            request_id: GROUPS_TOPIC.to_owned(),
+            partitions: GROUPS_PARTITIONS,
+            ..Default::default()
+        };
+        self.create(intent, deadline).await
+    }
+
+    async fn create(
+        &self,
+        intent: wire::CreateTopicIntent,
+        deadline: Instant,
+    ) -> Result<Arc<Topic>, ClusterError> {
+        let validate_only = intent.validate_only;
         let record = control::create_topic(&self.inner, intent, deadline).await?;
-        if topic.validate_only {
+        if validate_only {
             return Ok(Arc::new(record));
         }
         let mut image = self.watch_image();
@@ -294,6 +325,7 @@ impl Cluster {
     /// Deletes a topic and all its records.
     pub async fn delete_topic(&self, name: &str, deadline: Instant) -> Result<(), ClusterError> {
         topic_name::validate(name)?;
+        validate::not_internal(name)?;
         control::delete_topic(&self.inner, name, deadline).await
     }
 
@@ -306,6 +338,7 @@ impl Cluster {
         deadline: Instant,
     ) -> Result<TopicSettings, ClusterError> {
         topic_name::validate(name)?;
+        validate::not_internal(name)?;
         validate::settings(&settings)?;
         let alter = wire::AlterTopic {
             name: name.to_owned(),

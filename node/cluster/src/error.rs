@@ -22,6 +22,12 @@ pub enum ClusterError {
     /// Not a setting, or not a value of it.
     #[error(transparent)]
     Setting(#[from] SettingError),
+    /// An operation that the cluster keeps for itself.
+    #[error("topic '{name}' is internal: names that begin with '__' are the cluster's own")]
+    InternalTopic {
+        /// The topic.
+        name: String,
+    },
     /// A number out of range.
     #[error("{what} must be from {low} to {high}, not {value}")]
     OutOfRange {
@@ -110,7 +116,7 @@ impl ClusterError {
             Self::Refused(refusal) => refusal.code(),
             Self::TopicName(_) => ErrorCode::InvalidTopicName,
             Self::Setting(_) => ErrorCode::InvalidSetting,
-            Self::OutOfRange { .. } => ErrorCode::InvalidRequest,
+            Self::OutOfRange { .. } | Self::InternalTopic { .. } => ErrorCode::InvalidRequest,
             Self::NoController { .. } => ErrorCode::NoController,
             Self::ShuttingDown => ErrorCode::ShuttingDown,
             Self::WrongCluster { .. }

@@ -8,7 +8,8 @@
 //! | `control` | commands to the node that leads the metadata group, and its answers |
 //! | `bootstrap`, `founding`, `own_replica`, `probe` | how a node founds, joins or finds its cluster |
 //! | `membership` | who is in which Raft group, made to agree with the image |
-//! | `reconcile`, `replica` | this node's partitions, made to agree with the image |
+//! | `reconcile`, `replica`, `opened` | this node's partitions, made to agree with the image |
+//! | `internal` | the seam to the layer that runs the partitions of internal topics |
 //! | `leaders`, `gossip` | who leads what |
 //!
 //! It knows nothing of how a record is stored or what a client asks for.
@@ -22,9 +23,11 @@ mod error;
 mod founding;
 mod gossip;
 pub mod image;
+mod internal;
 mod leaders;
 mod machine;
 mod membership;
+mod opened;
 mod own_replica;
 pub mod placement;
 mod probe;
@@ -38,6 +41,7 @@ pub use cluster::{Cluster, ClusterOptions, CreateTopic};
 pub use command::Refusal;
 pub use error::ClusterError;
 pub use image::{Image, NodeInfo, PartitionInfo, Replica, Topic};
+pub use internal::{GROUPS_PARTITIONS, GROUPS_TOPIC, Hosted, InternalHost, NoHost, is_internal};
 pub use leaders::Leader;
 pub use replica::{LocalReplica, LocalState};
 

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cluster::Inner,
     image::Image,
+    opened::Opened,
     replica::{LocalReplica, LocalState, ReplicaTask, Target},
 };
 
@@ -43,7 +44,7 @@ pub(crate) struct Replicas {
 struct Entry {
     key: LogKey,
     state: LocalState,
-    partition: Option<Partition>,
+    opened: Option<Opened>,
     target: watch::Sender<Target>,
     cancel: CancellationToken,
     task: JoinHandle<()>,
@@ -61,7 +62,8 @@ impl Default for Replicas {
 
 impl Replicas {
     pub(crate) fn partition(&self, tp: &TopicPartition) -> Option<Partition> {
-        self.table.read().get(tp)?.partition.clone()
+        let table = self.table.read();
+        table.get(tp)?.opened.as_ref()?.log().cloned()
     }
 
     pub(crate) fn list(&self) -> Vec<LocalReplica> {
@@ -70,7 +72,8 @@ impl Replicas {
             tp: tp.clone(),
             key: entry.key,
             state: entry.state.clone(),
-            partition: entry.partition.clone(),
+            group: entry.opened.as_ref().map(|open| open.group().clone()),
+            partition: entry.opened.as_ref().and_then(|open| open.log().cloned()),
         });
         replicas.collect()
     }
@@ -81,13 +84,13 @@ impl Replicas {
         tp: &TopicPartition,
         key: LogKey,
         state: LocalState,
-        partition: Option<Partition>,
+        opened: Option<Opened>,
     ) {
         if let Some(entry) = self.table.write().get_mut(tp)
             && entry.key == key
         {
             entry.state = state;
-            entry.partition = partition;
+            entry.opened = opened;
         }
     }
 
@@ -234,7 +237,7 @@ fn enter(inner: &Arc<Inner>, tp: &TopicPartition, key: LogKey, target: Target) -
     Entry {
         key,
         state: LocalState::Opening,
-        partition: None,
+        opened: None,
         target,
         cancel,
         // Not a task of the group: it ends by closing the partition, in `leave` or `shutdown`.
@@ -271,6 +274,7 @@ async fn leave(inner: &Inner, tp: TopicPartition, entry: Entry) {
         tracing::error!(partition = %tp, %error, "close a replica");
     }
     if let LocalState::Damaged(why) = entry.state {
+        inner.host.remove(entry.key).await;
         match inner.storage.set_aside_log(entry.key, &why).await {
             Ok(path) => {
                 tracing::warn!(partition = %tp, path = %path.display(), "damaged log kept aside");
@@ -284,6 +288,7 @@ async fn leave(inner: &Inner, tp: TopicPartition, entry: Entry) {
 }
 
 async fn remove(inner: &Inner, key: LogKey) {
+    inner.host.remove(key).await;
     if let Err(error) = inner.storage.remove_log(key).await {
         tracing::error!(group = %key.group, replica = %key.replica, %error, "remove a log");
     }

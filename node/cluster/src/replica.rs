@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, FutureExt as _, OptionFuture};
 use seriatim_consensus::{Group, Role};
-use seriatim_partition::{Partition, PartitionError, PartitionSpec};
+use seriatim_partition::Partition;
 use seriatim_proto::{ids::TopicPartition, internal::v1 as wire, settings::TopicSettings};
 use seriatim_runtime::clock;
 use seriatim_storage::{LogKey, StorageError};
@@ -19,6 +19,7 @@ use crate::{
     error::ClusterError,
     image::{PartitionInfo, Replica},
     membership,
+    opened::{OpenError, Opened},
 };
 
 /// How long one request for a new replica id may take.
@@ -57,7 +58,9 @@ pub struct LocalReplica {
     pub key: LogKey,
     /// Its state.
     pub state: LocalState,
-    /// The partition, while it is open.
+    /// Its Raft group, while it is open.
+    pub group: Option<Group>,
+    /// The partition, while it is open; none where the topic is internal.
     pub partition: Option<Partition>,
 }
 
@@ -117,10 +120,8 @@ impl ReplicaTask {
         }
     }
 
-    fn set(&self, state: LocalState, partition: Option<Partition>) {
-        self.inner
-            .replicas
-            .set(&self.tp, self.key, state, partition);
+    fn set(&self, state: LocalState, opened: Option<Opened>) {
+        self.inner.replicas.set(&self.tp, self.key, state, opened);
     }
 
     /// `None` where it is cancelled before it is open.
@@ -139,7 +140,7 @@ impl ReplicaTask {
             };
             match opened {
                 Ok(partition) => break partition,
-                Err(error) if is_damage(&error) => {
+                Err(error) if error.is_damage() => {
                     return Some(End::Damaged(chain(&error)));
                 }
                 Err(error) => {
@@ -161,17 +162,12 @@ impl ReplicaTask {
         Some(end)
     }
 
-    async fn open(&self) -> Result<Partition, PartitionError> {
+    async fn open(&self) -> Result<Opened, OpenError> {
         let settings = self.target.borrow().settings.clone();
-        let spec = PartitionSpec {
-            name: self.tp.clone(),
-            key: self.key,
-            settings,
-        };
-        Partition::open(&self.inner.consensus, spec).await
+        Opened::open(&self.inner, &self.tp, self.key, settings).await
     }
 
-    async fn watch(&mut self, partition: &Partition) -> End {
+    async fn watch(&mut self, partition: &Opened) -> End {
         let group = partition.group().clone();
         let mut state = group.state();
         let mut target = self.target.borrow_and_update().clone();
@@ -324,11 +320,6 @@ fn failure(group: &Group, why: String) -> End {
         }
         _ => End::Failed(why),
     }
-}
-
-/// Whether the replica's files are damaged, so that only its peers have its log.
-fn is_damage(error: &PartitionError) -> bool {
-    error.is_damage()
 }
 
 /// An error with its causes, for a person.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use seriatim_proto::settings::TopicSettings;
 
-use crate::{cluster::ClusterOptions, error::ClusterError};
+use crate::{cluster::ClusterOptions, error::ClusterError, internal};
 
 pub(crate) fn options(options: &ClusterOptions) -> Result<(), ClusterError> {
     let wrong = |what: &str| {
@@ -23,6 +23,16 @@ pub(crate) fn options(options: &ClusterOptions) -> Result<(), ClusterError> {
     seeds.dedup();
     if seeds.len() != options.seeds.len() {
         return wrong("`seeds` names an address twice");
+    }
+    Ok(())
+}
+
+/// Internal topics are the cluster's own.
+pub(crate) fn not_internal(topic: &str) -> Result<(), ClusterError> {
+    if internal::is_internal(topic) {
+        return Err(ClusterError::InternalTopic {
+            name: topic.to_owned(),
+        });
     }
     Ok(())
 }

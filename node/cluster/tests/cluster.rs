@@ -10,7 +10,7 @@ mod common;
 use std::{collections::BTreeMap, time::Duration};
 
 use common::{Nodes, deadline, eventually, topic};
-use seriatim_cluster::{ClusterError, Refusal};
+use seriatim_cluster::{ClusterError, GROUPS_PARTITIONS, GROUPS_TOPIC, Refusal};
 use seriatim_proto::ids::TopicPartition;
 use seriatim_runtime::clock;
 
@@ -385,5 +385,44 @@ async fn a_thousand_partitions() {
     nodes.start_all().await;
     nodes.settled("t", 1000).await;
     println!("led again in {:?}", clock::now() - begin);
+    nodes.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_who_ask_for_the_internal_topic_at_once_get_the_same() {
+    let mut nodes = Nodes::new(3);
+    nodes.start_all().await;
+    let asked = (1..=3).map(|node| nodes.cluster(node).groups_topic(deadline()));
+    let topics = futures::future::try_join_all(asked).await.unwrap();
+    for topic in &topics {
+        assert_eq!(topic.id, topics[0].id);
+        assert_eq!(topic.partitions, topics[0].partitions);
+    }
+    assert_eq!(topics[0].name, GROUPS_TOPIC);
+    let partitions = u32::try_from(topics[0].partitions.len());
+    assert_eq!(partitions, Ok(GROUPS_PARTITIONS));
+    assert_eq!(topics[0].replication_factor, 3);
+    let again = nodes.cluster(2).groups_topic(deadline()).await.unwrap();
+    assert_eq!(again.id, topics[0].id);
+    nodes.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_neither_create_nor_change_internal_topics() {
+    let mut nodes = Nodes::new(1);
+    nodes.start_all().await;
+    let cluster = nodes.cluster(1);
+    let created = cluster.create_topic(topic("__mine", 1, 1), deadline());
+    let internal = |error| matches!(error, ClusterError::InternalTopic { .. });
+    assert!(internal(created.await.unwrap_err()));
+    let _topic = cluster.groups_topic(deadline()).await.unwrap();
+    let deleted = cluster.delete_topic(GROUPS_TOPIC, deadline()).await;
+    assert!(internal(deleted.unwrap_err()));
+    let settings = [("durability".to_owned(), "os".to_owned())].into();
+    let altered = cluster
+        .alter_topic(GROUPS_TOPIC, settings, deadline())
+        .await;
+    assert!(internal(altered.unwrap_err()));
+    assert!(cluster.image().topics.contains_key(GROUPS_TOPIC));
     nodes.stop_all().await;
 }

@@ -8,6 +8,7 @@ use anyhow::bail;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// One key.
 #[derive(Debug)]
@@ -124,6 +125,10 @@ pub(super) const KEYS: &[Key] = &[
     bytes(
         "replication_batch_bytes",
         range(4 * MIB, 64 * KIB, 32 * MIB),
+    ),
+    number(
+        "group_retention_ms",
+        range(7 * DAY_MS, 1_000, 3_650 * DAY_MS),
     ),
 ];
 

@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use seriatim_consensus::ConsensusOptions;
+use seriatim_groups::GroupOptions;
 use seriatim_proto::ids::NodeId;
 use seriatim_storage::StorageOptions;
 
@@ -37,6 +38,7 @@ pub(crate) struct Config {
     pub(crate) append_bytes: usize,
     pub(crate) storage: StorageOptions,
     pub(crate) consensus: ConsensusOptions,
+    pub(crate) groups: GroupOptions,
 }
 
 /// One "host:port" for each listener.
@@ -95,6 +97,12 @@ fn resolve(settings: &Settings) -> anyhow::Result<Config> {
         append_bytes: bytes("append_bytes", settings.append_bytes)?,
         storage: storage(settings)?,
         consensus: consensus(node_id, settings)?,
+        groups: GroupOptions {
+            retention: Duration::from_millis(in_range(
+                "group_retention_ms",
+                settings.group_retention_ms,
+            )?),
+        },
     })
 }
 

@@ -62,6 +62,10 @@ pub(crate) struct Settings {
     /// Most bytes of entries in one message to a follower; a larger entry travels alone
     #[arg(long, env = "SERIATIM_REPLICATION_BATCH_BYTES", value_name = "BYTES")]
     pub(super) replication_batch_bytes: Option<Size>,
+    /// How long a consumer group without members keeps its offsets, in milliseconds; the same on
+    /// every node
+    #[arg(long, env = "SERIATIM_GROUP_RETENTION_MS", value_name = "MS")]
+    pub(super) group_retention_ms: Option<u64>,
 }
 
 /// Where the node listens.
@@ -154,6 +158,7 @@ impl Settings {
             replication_batch_bytes: self
                 .replication_batch_bytes
                 .or(below.replication_batch_bytes),
+            group_retention_ms: self.group_retention_ms.or(below.group_retention_ms),
         }
     }
 

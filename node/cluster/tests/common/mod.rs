@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::TcpListener, path::Path, sync::Arc, time::Duration};
 
-use seriatim_cluster::{Cluster, ClusterError, ClusterOptions, CreateTopic, LocalState};
+use seriatim_cluster::{Cluster, ClusterError, ClusterOptions, CreateTopic, LocalState, NoHost};
 use seriatim_consensus::{Consensus, ConsensusOptions, Lane};
 use seriatim_proto::ids::{NodeId, TopicPartition};
 use seriatim_runtime::{clock, net::Net, task::TaskGroup};
@@ -69,6 +69,7 @@ impl Node {
             storage.clone(),
             consensus.clone(),
             lane,
+            Arc::new(NoHost),
             tasks.clone(),
         )
         .await?;
