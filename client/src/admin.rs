@@ -80,7 +80,11 @@ impl Admin {
 
     /// Id and gRPC address of each node that has joined.
     pub(crate) async fn nodes(&self) -> Result<Vec<(u64, String)>, ClientError> {
-        let nodes = self.describe_raw(Vec::new()).await?.nodes.into_iter();
+        let request = v1::DescribeRequest {
+            nodes_only: true,
+            ..v1::DescribeRequest::default()
+        };
+        let nodes = self.describe_raw(request).await?.nodes.into_iter();
         let joined = nodes.filter(|node| !node.grpc_address.is_empty());
         Ok(joined
             .map(|node| (node.node_id, node.grpc_address))

@@ -78,15 +78,17 @@ fn process(journal: &Journal, name: &str, batch: &GroupBatch) -> anyhow::Result<
 }
 
 fn note(journal: &Journal, name: &str, change: Rebalance) -> anyhow::Result<()> {
-    let (make, partitions): (fn(String, i32) -> Event, Vec<TopicPartition>) = match change {
-        Rebalance::Assigned(partitions) => (Event::Gained, partitions),
-        Rebalance::Revoked(partitions) => (Event::Given, partitions),
-        Rebalance::Lost(partitions) => (Event::Lost, partitions),
+    let all = |make: fn(String, i32) -> Event, partitions: Vec<TopicPartition>| {
+        let mut events = partitions
+            .into_iter()
+            .map(|tp| make(name.to_owned(), tp.partition.0));
+        events.try_for_each(|event| journal.append(&event))
     };
-    for tp in partitions {
-        journal.append(&make(name.to_owned(), tp.partition.0))?;
+    match change {
+        Rebalance::Assigned(partitions) => all(Event::Gained, partitions),
+        Rebalance::Revoked(partitions) => all(Event::Given, partitions),
+        Rebalance::Lost(partitions) => all(Event::Lost, partitions),
     }
-    Ok(())
 }
 
 /// The event at an offset: one producer fills each partition in order.

@@ -98,7 +98,7 @@ pub async fn run(plan: &Plan, progress: impl Fn(&str)) -> anyhow::Result<Churned
     let path = cluster.folder().join("journal");
     let mut churn = Churn::begin(plan, &cluster, &path)?;
     let looking = look(client.clone(), Journal::open(&path)?);
-    let producing = produce(client.clone(), plan.clone());
+    let producing = produce(client.clone(), plan);
     churn.until_done(&mut cluster, &producing, progress).await?;
     let ends = producing.await??;
     let since = Instant::now();
@@ -135,7 +135,8 @@ async fn caught_up(client: &Client, ends: &[i64]) -> anyhow::Result<()> {
 }
 
 /// Writes the events, evenly; returns the ends of the partitions.
-fn produce(client: Client, plan: Plan) -> JoinHandle<anyhow::Result<Vec<i64>>> {
+fn produce(client: Client, plan: &Plan) -> JoinHandle<anyhow::Result<Vec<i64>>> {
+    let plan = plan.clone();
     spawn(async move {
         let producer = client.producer().build().await?;
         let partitions = u64::try_from(plan.partitions)?;
