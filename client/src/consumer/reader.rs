@@ -169,6 +169,8 @@ impl Reader {
     }
 
     pub(crate) async fn run(mut self) {
+        // A member may read where the group is without ever having asked about the topic.
+        self.metadata.follow(&self.key.tp.topic);
         let mut attempt = 0;
         let mut unknown = 0;
         loop {

@@ -448,3 +448,19 @@ async fn options_that_cannot_be() {
         assert!(matches!(error, ClientError::Invalid(_)), "{error}");
     }
 }
+
+/// It begins where the group is, so nothing makes it ask where the partitions are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_process_goes_on_where_the_group_is() {
+    let (fake, _other_process) = filled(2, 2, 30).await;
+    fake.set_offset(0, 10);
+    fake.set_offset(1, 10);
+    let client = Client::connect(&fake.servers()).await.unwrap();
+    let mut consumer = member(&client).build().await.unwrap();
+    let mut seen = Seen::new();
+    while seen.len() < 40 {
+        note(&mut seen, &next(&mut consumer).await);
+    }
+    assert!(seen.keys().all(|(_, offset)| *offset >= 10));
+    consumer.close().await.unwrap();
+}
