@@ -101,10 +101,12 @@ mod consumer;
 mod error;
 mod group;
 mod metadata;
+mod moves;
 mod partitioner;
 mod producer;
 mod rt;
 mod status;
+mod trim;
 
 pub use seriatim_proto::{
     compression::Compression,
@@ -123,7 +125,8 @@ pub use crate::{
         GroupHandle, GroupList, GroupMember, GroupState, GroupSummary, OffsetChange, PartitionLag,
         Rebalance, ResetTo, Strategy,
     },
+    moves::PlannedMove,
     partitioner::{murmur2, partition_for_key},
     producer::{Acks, Delivered, Delivery, Producer, ProducerBuilder, ProducerRecord},
-    status::{ClusterStatus, NodeStatus, PartitionStatus, ReplicaStatus},
+    status::{ClusterStatus, NodeStatus, PartitionMoving, PartitionStatus, ReplicaStatus},
 };

@@ -12,6 +12,7 @@ use seriatim_proto::{
 };
 use seriatim_runtime::clock::{self, Instant};
 use seriatim_storage::Storage;
+use tokio_util::sync::CancellationToken;
 
 use crate::{budget::Budget, metrics::Metrics};
 
@@ -39,6 +40,7 @@ pub struct Broker {
     /// Bytes of batches that are being appended.
     pub(crate) budget: Arc<Budget>,
     pub(crate) metrics: Arc<Metrics>,
+    stopping: CancellationToken,
 }
 
 impl Broker {
@@ -50,7 +52,18 @@ impl Broker {
             storage,
             budget: Arc::new(Budget::new(limits.append_bytes)),
             metrics: Arc::new(Metrics::new()),
+            stopping: CancellationToken::new(),
         }
+    }
+
+    /// The node is about to stop: streams that clients hold end, once what is under way is answered.
+    pub fn stop(&self) {
+        self.stopping.cancel();
+    }
+
+    /// Returns once the node is about to stop.
+    pub async fn stopping(&self) {
+        self.stopping.cancelled().await;
     }
 
     /// The cluster as this node sees it.

@@ -12,9 +12,11 @@ mod errors;
 mod fetch;
 mod groups;
 pub mod metrics;
+mod moves;
 mod produce;
 mod session;
 mod status;
+mod trim;
 
 pub use broker::{Broker, BrokerLimits};
 pub use produce::Reservation;

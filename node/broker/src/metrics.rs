@@ -19,6 +19,7 @@ const FETCH_ERRORS: &str = "seriatim_fetch_errors_total";
 const FETCH_SECONDS: &str = "seriatim_fetch_seconds";
 const REPLICAS: &str = "seriatim_replicas";
 const LAG: &str = "seriatim_replication_lag_entries";
+const LAG_BYTES: &str = "seriatim_replication_lag_bytes";
 
 /// The states of a replica, as labels.
 const STATES: [&str; 5] = ["opening", "running", "damaged", "failed", "rebuilding"];
@@ -79,6 +80,14 @@ pub const METRICS: &[Metric] = &[
         meaning: "largest number of log entries that a follower on that node is behind, over the \
                   partitions that this node leads",
     },
+    Metric {
+        name: LAG_BYTES,
+        kind: Kind::Gauge,
+        unit: Unit::Bytes,
+        labels: &["node"],
+        meaning: "about how many bytes of log the replicas on that node still lack, over the \
+                  partitions that this node leads: what is left of a rebuild",
+    },
 ];
 
 /// Handles, looked up once. The recorder must be installed before the broker is made.
@@ -124,19 +133,22 @@ impl Broker {
             metrics::gauge!(REPLICAS, "state" => state).set(count);
         }
         let lags = self.lags(&replicas);
-        for (node, lag) in lags {
-            metrics::gauge!(LAG, "node" => node.to_string()).set(lag as f64);
+        for (node, (entries, bytes)) in lags {
+            metrics::gauge!(LAG, "node" => node.to_string()).set(entries as f64);
+            metrics::gauge!(LAG_BYTES, "node" => node.to_string()).set(bytes as f64);
         }
     }
 
-    /// The largest lag of each other node's replicas, as their leaders here know it.
-    fn lags(&self, replicas: &[LocalReplica]) -> BTreeMap<u64, u64> {
+    /// The largest lag in entries of each other node's replicas, and the bytes that they all lack, as
+    /// their leaders here know it.
+    fn lags(&self, replicas: &[LocalReplica]) -> BTreeMap<u64, (u64, u64)> {
         let me = self.cluster.node_id();
         // A node that this one leads nothing of any more has no lag, not the last one seen.
         let image = self.cluster.image();
         let others = image.nodes.keys().filter(|node| **node != me);
-        let mut lags: BTreeMap<u64, u64> = others.map(|node| (node.0, 0)).collect();
+        let mut lags: BTreeMap<u64, (u64, u64)> = others.map(|node| (node.0, (0, 0))).collect();
         for partition in replicas.iter().filter_map(|local| local.partition.as_ref()) {
+            let log = partition.group().log();
             let group = partition.group().status();
             if group.state.role != Role::Leader {
                 continue;
@@ -145,8 +157,12 @@ impl Broker {
                 let lag = group
                     .last_index
                     .saturating_sub(member.matched.unwrap_or_default());
-                let largest = lags.entry(member.node.0).or_default();
+                let behind = member
+                    .matched
+                    .map_or_else(|| log.size_bytes(), |matched| log.bytes_behind(matched));
+                let (largest, bytes) = lags.entry(member.node.0).or_default();
                 *largest = lag.max(*largest);
+                *bytes += behind;
             }
         }
         lags

@@ -21,11 +21,24 @@ impl Broker {
             node_id: me.0,
             cluster_id: image.cluster_id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            replicas: self.cluster.local_replicas().iter().map(replica).collect(),
+            replicas: self.replica_status(),
             fsyncs: stats.fsyncs,
             disk_full: stats.disk_full,
             assigned_replicas: u32::try_from(assigned).unwrap_or(u32::MAX),
+            stopping: self.cluster.is_stopping(),
         }
+    }
+
+    fn replica_status(&self) -> Vec<v1::ReplicaStatus> {
+        let local = self.cluster.local_replicas();
+        let status = local.iter().map(|local| {
+            let stage = self.cluster.move_stage(local.key.group);
+            v1::ReplicaStatus {
+                move_state: stage.map_or("", |stage| stage.text()).to_owned(),
+                ..replica(local)
+            }
+        });
+        status.collect()
     }
 }
 
@@ -50,6 +63,8 @@ fn replica(local: &LocalReplica) -> v1::ReplicaStatus {
     };
     let log = group.log();
     let group = group.status();
+    status.log_bytes = log.size_bytes();
+    status.first_index = log.first_index();
     let role = match group.state.role {
         Role::Leader => v1::ReplicaRole::Leader,
         Role::Follower => v1::ReplicaRole::Follower,
@@ -74,8 +89,12 @@ fn replica(local: &LocalReplica) -> v1::ReplicaStatus {
             } else {
                 member.matched
             };
+            let needs_boundary = matched.map_or(0, |at| at + 1) < log.first_index();
+            let lag_bytes = matched.map_or(status.log_bytes, |at| log.bytes_behind(at));
             let matched = matched.unwrap_or_default();
             v1::PeerProgress {
+                lag_bytes,
+                needs_boundary,
                 node_id: member.node.0,
                 replica_id: member.replica.0,
                 matched_index: matched,

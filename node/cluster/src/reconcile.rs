@@ -66,6 +66,17 @@ impl Replicas {
         table.get(tp)?.opened.as_ref()?.log().cloned()
     }
 
+    /// The open event logs with these keys, or all.
+    pub(crate) fn partitions(&self, only: Option<&BTreeSet<LogKey>>) -> Vec<Partition> {
+        let table = self.table.read();
+        let wanted = table
+            .values()
+            .filter(|entry| only.is_none_or(|keys| keys.contains(&entry.key)));
+        wanted
+            .filter_map(|entry| entry.opened.as_ref()?.log().cloned())
+            .collect()
+    }
+
     pub(crate) fn list(&self) -> Vec<LocalReplica> {
         let table = self.table.read();
         let replicas = table.iter().map(|(tp, entry)| LocalReplica {
@@ -108,7 +119,8 @@ fn assigned(image: &Image, node: NodeId) -> BTreeMap<TopicPartition, (LogKey, Ta
             replica: partition.replica_on(node)?.id,
         };
         let target = Target {
-            replicas: partition.replicas.clone(),
+            goal: partition.goal().to_vec(),
+            moving: partition.is_moving(),
             founders: partition.founders().to_vec(),
             settings: topic.settings.clone(),
         };
@@ -326,7 +338,7 @@ mod tests {
                     id: ReplicaId(group + 10),
                     node: NodeId(1 + group % 2),
                 }],
-                founders: None,
+                ..PartitionInfo::default()
             })
             .collect();
         let topic = Topic {

@@ -6,6 +6,10 @@
 )]
 
 mod common;
+#[path = "parts/leaving.rs"]
+mod leaving;
+#[path = "parts/moves.rs"]
+mod moves;
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -173,6 +173,7 @@ impl Cluster {
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(400),
             max_append_bytes: MAX_APPEND_BYTES,
+            catch_up_bytes_per_s: 0,
         };
         let consensus = Consensus::new(options, storage.clone(), lane.clone());
         let largest_append = Arc::new(AtomicUsize::new(0));
@@ -334,7 +335,7 @@ async fn proposals_keep_their_order_through_changes_of_leader() {
             tokio::task::yield_now().await;
             let to = ReplicaId(node_id((leader + 1) % 3).0);
             // It may have lost its place meanwhile.
-            let _sent = cluster.group(leader, 0).transfer_leader(to).await;
+            let _sent = cluster.group(leader, 0).hand_over(to).await;
         };
         let (mut some, ()) = tokio::join!(proposing, moving);
         acked.append(&mut some);

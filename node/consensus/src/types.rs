@@ -22,6 +22,9 @@ pub struct ConsensusOptions {
     pub election_timeout: Duration,
     /// Most bytes of entries in one message to a follower (one entry may exceed it); default 4 MiB.
     pub max_append_bytes: usize,
+    /// Bytes per second that go to followers that are behind, over all groups; 0 for no limit;
+    /// default 64 MiB. A follower without which there is no majority is not slowed down.
+    pub catch_up_bytes_per_s: u64,
 }
 
 impl Default for ConsensusOptions {
@@ -31,6 +34,7 @@ impl Default for ConsensusOptions {
             heartbeat_interval: Duration::from_millis(250),
             election_timeout: Duration::from_millis(800),
             max_append_bytes: 4 << 20,
+            catch_up_bytes_per_s: 64 << 20,
         }
     }
 }
@@ -135,6 +139,9 @@ pub struct Member {
     pub voter: bool,
     /// On the leader: the last index known to be on the member's disk.
     pub matched: Option<u64>,
+    /// On the leader: the member has answered within the last few heartbeats. The leader itself
+    /// always has.
+    pub answers: bool,
 }
 
 /// A group at one moment.
@@ -144,6 +151,10 @@ pub struct GroupStatus {
     pub state: GroupState,
     /// Members by replica id; empty before the group is initialized.
     pub membership: Vec<Member>,
+    /// The entry that the members are from.
+    pub membership_id: Option<LogId>,
+    /// A change of voters is half done: both the old and the new ones must agree to everything.
+    pub joint: bool,
     /// Last entry in the log.
     pub last_index: u64,
     /// Last entry applied here.
@@ -162,6 +173,9 @@ pub enum ConsensusError {
     /// Not the leader, or a change that Raft refuses now.
     #[error("{0}")]
     Refused(String),
+    /// Leadership was not handed over.
+    #[error("leadership was not handed over: {0}")]
+    NotHandedOver(&'static str),
     /// The group stopped.
     #[error("the group stopped: {0}")]
     Stopped(String),
@@ -236,7 +250,15 @@ pub trait StateMachine: Send + Sync + 'static {
     /// [`StateMachine::applied_state`] or [`StateMachine::install`]. MUST return one reply per entry.
     async fn apply(&self, entries: Vec<AppliedEntry>) -> Result<Vec<Reply>, SmError>;
 
-    /// The state as of the last applied entry.
+    /// Bytes of log after which every replica takes a snapshot by itself and drops the entries before
+    /// it; `None` where the log is what matters and the machine decides itself how long it is. MUST
+    /// always be the same. A snapshot larger than 256 MiB cannot be sent to other replicas.
+    fn compact_after_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// The state as of an applied entry: the last, unless the machine knows why not. Runs beside
+    /// `apply` and `install`; MUST be a state that was, and not older than an earlier snapshot.
     async fn snapshot(&self) -> Result<Snapshot, SmError>;
 
     /// Replaces the state by a snapshot of another replica.

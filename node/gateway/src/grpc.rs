@@ -50,7 +50,7 @@ pub async fn serve(
     let metadata = MetadataServer::new(MetadataService(broker.clone()));
     let groups =
         GroupsServer::new(GroupsService(broker.clone())).max_decoding_message_size(GROUPS_MESSAGE);
-    let admin = AdminServer::new(AdminService(broker));
+    let admin = AdminServer::new(AdminService(broker.clone()));
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<LogServer<LogService>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
@@ -70,7 +70,12 @@ pub async fn serve(
         .add_service(admin)
         .add_service(health_service)
         .add_service(reflection)
-        .serve_with_incoming_shutdown(incoming, async move { tasks.cancelled().await })
+        .serve_with_incoming_shutdown(incoming, async move {
+            tokio::select! {
+                () = broker.stopping() => {}
+                () = tasks.cancelled() => {}
+            }
+        })
         .await?;
     Ok(())
 }

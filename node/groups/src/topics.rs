@@ -77,8 +77,7 @@ mod tests {
     fn topic(groups: &[u64]) -> Arc<Topic> {
         let partition = |group: &u64| PartitionInfo {
             group: GroupId(*group),
-            replicas: Vec::new(),
-            founders: None,
+            ..PartitionInfo::default()
         };
         Arc::new(Topic {
             partitions: groups.iter().map(partition).collect(),

@@ -8,12 +8,15 @@ mod fail;
 mod group;
 mod input;
 mod log;
+mod moving;
 mod position;
 mod produce;
 mod record;
+mod resize;
 mod start;
 mod tally;
 mod topic;
+mod trim;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
@@ -57,7 +60,7 @@ enum Command {
     Consume(consume::Args),
     /// List, show, reset and delete consumer groups
     Group(group::Args),
-    /// Show the state of the cluster
+    /// Show the state of the cluster, spread what it holds, take a node out
     Cluster(cluster::Args),
     /// Check and show the logs of a data folder, offline
     #[command(subcommand, after_help = log::EXAMPLES)]

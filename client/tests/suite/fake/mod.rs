@@ -437,6 +437,13 @@ impl v1::log_server::Log for Node {
         Ok(Response::new(v1::ListOffsetsResponse { results }))
     }
 
+    async fn trim_partition(
+        &self,
+        _request: Request<v1::TrimPartitionRequest>,
+    ) -> Result<Response<v1::TrimPartitionResponse>, Status> {
+        Err(Status::unimplemented("this node keeps its records"))
+    }
+
     async fn init_producer(
         &self,
         _request: Request<v1::InitProducerRequest>,
@@ -469,6 +476,7 @@ impl v1::metadata_server::Metadata for Node {
             leader: part.leader as u64 + 1,
             leader_epoch: part.epoch,
             replicas: vec![1],
+            ..v1::Partition::default()
         };
         let topic = v1::Topic {
             name: "t".to_owned(),

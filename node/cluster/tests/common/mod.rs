@@ -93,6 +93,8 @@ impl Node {
 pub(crate) struct Nodes {
     pub(crate) dirs: Vec<TempDir>,
     addresses: Vec<String>,
+    /// Zero: leaders stay where they are.
+    pub(crate) leader_balance: Duration,
     pub(crate) running: BTreeMap<usize, Node>,
 }
 
@@ -109,6 +111,7 @@ impl Nodes {
         Self {
             dirs: (0..count).map(|_| TempDir::new().unwrap()).collect(),
             addresses,
+            leader_balance: Duration::ZERO,
             running: BTreeMap::new(),
         }
     }
@@ -123,6 +126,7 @@ impl Nodes {
             seeds: self.addresses.iter().take(3).cloned().collect(),
             replication_addr: self.address(node),
             grpc_addr: format!("127.0.0.1:{node}"),
+            leader_balance_interval: self.leader_balance,
             ..ClusterOptions::default()
         }
     }

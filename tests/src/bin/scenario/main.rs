@@ -8,6 +8,7 @@ mod big_restart;
 mod failover;
 mod group_churn;
 mod kill_all;
+mod many_groups;
 mod many_partitions;
 mod memory;
 mod report;
@@ -46,6 +47,8 @@ enum Scenario {
     KillAll(kill_all::Args),
     /// A topic of very many partitions: created, idle, restarted
     ManyPartitions(many_partitions::Args),
+    /// Very many consumer groups: committing at a steady rate, restarted
+    ManyGroups(many_groups::Args),
     /// Much data, and all nodes killed: how long until all of it can be written to?
     BigRestart(big_restart::Args),
     /// Members of a group are killed, stopped and added while nodes are killed: is every event
@@ -81,6 +84,7 @@ async fn run(scenario: Scenario) -> anyhow::Result<Report> {
         Scenario::Failover(args) => failover::run(args).await,
         Scenario::KillAll(args) => kill_all::run(args).await,
         Scenario::ManyPartitions(args) => many_partitions::run(args).await,
+        Scenario::ManyGroups(args) => many_groups::run(args).await,
         Scenario::BigRestart(args) => big_restart::run(args).await,
         Scenario::GroupChurn(args) => group_churn::run(args).await,
         Scenario::Memory(args) => memory::run(args).await,
