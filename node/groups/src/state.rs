@@ -106,9 +106,11 @@ impl Member {
         self.spec.encoded_len() + RECORD + 2 * targets.sum::<usize>()
     }
 
-    /// What it owns and keeps.
-    pub(crate) fn kept(&self) -> impl Iterator<Item = &Tp> {
-        self.owned.keys().filter(|tp| self.target.contains(*tp))
+    /// What it owns and keeps, with the generation in which it was granted.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = (&Tp, u64)> {
+        let kept = self.owned.iter();
+        let kept = kept.filter(|(tp, _)| self.target.contains(*tp));
+        kept.map(|(tp, generation)| (tp, *generation))
     }
 
     /// What it owns and is to let go of.

@@ -14,6 +14,8 @@ mod garbage;
 mod group_offsets;
 mod groups;
 mod grpc;
+mod members;
 mod memory;
+mod retention;
 mod survival;
 mod topics;

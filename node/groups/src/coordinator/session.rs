@@ -149,13 +149,14 @@ fn assignment<'a>(
     member: &Member,
     committed: impl Fn(&Tp) -> Option<&'a Committed>,
 ) -> v1::Assignment {
-    let assigned = |tp: &Tp| {
+    let assigned = |(tp, granted): (&Tp, u64)| {
         let committed = committed(tp);
         v1::AssignedPartition {
             topic: (*tp.topic).to_owned(),
             partition: tp.partition,
             committed_offset: committed.map(|committed| committed.offset),
             metadata: committed.map_or_else(String::new, |at| at.metadata.clone().into()),
+            granted_generation: granted,
         }
     };
     v1::Assignment {
