@@ -348,14 +348,18 @@ fn a_new_coordinator_takes_over() -> Outcome {
         cluster.node(other)?.signal(Signal::STOP)?;
         let found = coordinator_of_others(&cluster, other).await;
         cluster.node(other)?.signal(Signal::CONT)?;
-        let (next, _node) = found?;
-        ensure!(offsets(&next, "g").await? == [(tp(0), 4)]);
+        let _found = found?;
         let refused = first.refused().await?;
-        ensure!(refused.code() == ErrorCode::NotCoordinator, "{refused:?}");
-        let hint = refused.leader.context("no hint")?;
-        ensure!(hint.node_id != other && !hint.grpc_address.is_empty());
-        let stale = code(first.commit(&api, &tp(0), 5).await?)?;
-        ensure!(stale == ErrorCode::NotCoordinator, "{stale:?}");
+        // Where it is now is not known to the old one in the first moment, and leaders may be moved
+        // back to where they are preferred.
+        let expected = [ErrorCode::NotCoordinator, ErrorCode::LeaderNotAvailable];
+        ensure!(expected.contains(&refused.code()), "{refused:?}");
+        ensure!(refused.retryable && !refused.maybe_applied, "{refused:?}");
+        let kept = wait::until("the offsets are served", LIMIT, async || {
+            let (api, _node) = coordinator_of(&cluster, "g").await?;
+            offsets(&api, "g").await.map(Some)
+        });
+        ensure!(kept.await? == [(tp(0), 4)]);
         Ok(())
     })
 }
