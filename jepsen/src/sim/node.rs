@@ -145,6 +145,12 @@ async fn answer(broker: &Broker, call: Call) -> Answer {
             Ok(_created) => Answer::Created,
             Err(error) => Answer::Failed(error),
         },
+        Call::Describe(request) => Answer::Described(broker.describe(&request)),
+        Call::Reassign(request) => match broker.reassign(request).await {
+            Ok(_moves) => Answer::Moving,
+            Err(error) => Answer::Failed(error),
+        },
+        Call::Trim(request) => Answer::Trimmed(broker.trim(request).await),
         Call::FindCoordinators(request) => match broker.find_coordinators(&request).await {
             Ok(found) => Answer::Coordinators(found),
             Err(error) => Answer::Failed(error),

@@ -20,6 +20,7 @@ use super::{
     machines::Machines,
     members,
     nemesis::{Fault, Nemesis},
+    operator,
     rpc::{Answer, Call, Switchboard},
     workload,
     world::World,
@@ -42,6 +43,8 @@ pub struct Options {
     pub nodes: u64,
     /// Partitions of the topic.
     pub partitions: i32,
+    /// Whether operators move replicas and remove records meanwhile.
+    pub operators: bool,
     /// Virtual time in which faults begin.
     pub faults_for: Duration,
     /// Bound on recovery, from the end of the last fault.
@@ -59,11 +62,25 @@ impl Default for Options {
         Self {
             nodes: 3,
             partitions: 2,
+            operators: false,
             faults_for: Duration::from_secs(20),
             recovery_max: Duration::from_secs(15),
             lying_disks: false,
             forgets_producers: false,
             only: None,
+        }
+    }
+}
+
+impl Options {
+    /// The same, with what only some runs have: every second seed has a fourth node, and operators.
+    #[must_use]
+    pub fn of_seed(&self, seed: u64) -> Self {
+        let operators = seed % 2 == 1;
+        Self {
+            nodes: self.nodes + u64::from(operators),
+            operators,
+            ..self.clone()
         }
     }
 }
@@ -190,7 +207,18 @@ impl Run {
 
     fn work(&mut self) -> io::Result<()> {
         let workers = self.crew(workers)?;
-        self.faults()?;
+        if self.options.operators {
+            let operators = self.crew(|client| {
+                vec![
+                    Box::pin(operator::moves(client.clone())),
+                    Box::pin(operator::trims(client.clone())),
+                ]
+            })?;
+            self.faults()?;
+            operators.stop.store(true, Ordering::Relaxed);
+        } else {
+            self.faults()?;
+        }
         let healed = self.world.now();
         let probes = self.crew(|client| {
             let all = 0..client.partitions;
@@ -237,7 +265,7 @@ impl Run {
         };
         let comparers = self.crew(|client| {
             let all = ranges.into_iter();
-            all.map(|(p, range)| -> Job { Box::pin(workload::compare(client.clone(), p, range)) })
+            all.map(|(p, range)| -> Job { Box::pin(operator::compare(client.clone(), p, range)) })
                 .collect()
         })?;
         if !self.world.run_until(PATIENCE, || comparers.done()) {

@@ -1,7 +1,7 @@
 //! The clients: idempotent producers that retry until they are answered, producers that append on
 //! condition and never retry, consumers that ask any node.
 
-use std::{ops::Range, time::Duration};
+use std::time::Duration;
 
 use seriatim_proto::{ids::ProducerId, record::ProducerStamp, v1};
 use seriatim_runtime::rng;
@@ -251,30 +251,5 @@ pub async fn read_all(client: Client, partition: i32) {
             Err(None) => node = client.any_node(),
         }
         client.pause(Duration::from_millis(20)).await;
-    }
-}
-
-/// Asks every node for the digest of a partition between two offsets until all have answered.
-pub async fn compare(client: Client, partition: i32, range: Range<i64>) {
-    let mut missing: Vec<u64> = (1..=client.nodes).collect();
-    while !missing.is_empty() && !client.stopping() {
-        let mut still = Vec::new();
-        for node in missing {
-            let call = Call::Digest {
-                partition,
-                start: range.start,
-                end: range.end,
-            };
-            match client.rpc.call(node, call, PATIENCE).await {
-                Ok(Answer::Digest(Some(digest))) => {
-                    let mut history = client.history.lock();
-                    let replicas = history.replicas.entry(partition).or_default();
-                    let _none = replicas.insert(node, digest);
-                }
-                Ok(_) | Err(_) => still.push(node),
-            }
-        }
-        missing = still;
-        client.pause(Duration::from_millis(100)).await;
     }
 }
