@@ -26,12 +26,16 @@ use crate::{
 pub struct GroupOptions {
     /// How long a group without members keeps its offsets; default 7 days.
     pub retention: Duration,
+    /// Bytes of log after which a replica of a shard takes a snapshot and drops the entries before
+    /// it; default 64 MiB.
+    pub log_bytes: u64,
 }
 
 impl Default for GroupOptions {
     fn default() -> Self {
         Self {
             retention: Duration::from_hours(7 * 24),
+            log_bytes: 64 << 20,
         }
     }
 }

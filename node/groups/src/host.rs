@@ -42,12 +42,17 @@ impl InternalHost for Host {
             return Err(ConsensusError::Refused(why));
         }
         let (storage, name) = (inner.storage.clone(), tp.to_string());
-        let load = move || ShardMachine::load(&storage, key, name);
+        let log_bytes = inner.options.log_bytes;
+        let load = move || ShardMachine::load(&storage, key, (name, log_bytes));
         let loaded = task::blocking("groups-load", load).await;
         let machine = loaded.map_err(unreadable)?;
         let spec = GroupSpec {
             key,
-            log: LogOptions::default(),
+            log: LogOptions {
+                // Only whole files are dropped.
+                segment_bytes: log_bytes / 4,
+                ..LogOptions::default()
+            },
             name: tp.to_string(),
         };
         let group = consensus

@@ -59,6 +59,8 @@ impl State {
 #[derive(Debug)]
 pub(crate) struct ShardMachine {
     name: String,
+    /// Bytes of log that are kept.
+    log_bytes: u64,
     storage: Storage,
     keys: Keys,
     /// Invariant: as on disk, or newer by the batch that is being written; only `apply` and
@@ -76,7 +78,7 @@ impl ShardMachine {
     pub(crate) fn load(
         storage: &Storage,
         key: LogKey,
-        name: String,
+        (name, log_bytes): (String, u64),
     ) -> Result<Arc<Self>, StoreError> {
         let keys = Keys::new(key);
         let (shard, applied) = store::load(storage.meta(), &keys)?;
@@ -90,6 +92,7 @@ impl ShardMachine {
         };
         Ok(Arc::new(Self {
             name,
+            log_bytes,
             storage: storage.clone(),
             keys,
             state: RwLock::new(state),
@@ -201,6 +204,10 @@ impl StateMachine for Handle {
         let (touched, replies) = applied.await?;
         self.0.publish(touched);
         Ok(replies)
+    }
+
+    fn compact_after_bytes(&self) -> Option<u64> {
+        Some(self.0.log_bytes)
     }
 
     async fn snapshot(&self) -> Result<Snapshot, SmError> {

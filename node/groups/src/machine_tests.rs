@@ -24,7 +24,7 @@ fn open(disk: &SimDisk) -> Storage {
 }
 
 fn load(storage: &Storage, key: LogKey) -> Handle {
-    Handle(ShardMachine::load(storage, key, "shard".to_owned()).unwrap())
+    Handle(ShardMachine::load(storage, key, ("shard".to_owned(), 1 << 20)).unwrap())
 }
 
 fn shard(handle: &Handle) -> Shard {

@@ -113,6 +113,7 @@ fn resolve(settings: &Settings) -> anyhow::Result<Config> {
                 "group_retention_ms",
                 settings.group_retention_ms,
             )?),
+            ..GroupOptions::default()
         },
     })
 }

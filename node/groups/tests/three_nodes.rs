@@ -1,0 +1,224 @@
+//! Three nodes of one process over loopback, real files: storage, lane, consensus, cluster, groups.
+#![allow(
+    clippy::allow_attributes,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a helper that fails is a test that fails"
+)]
+
+use std::{net::TcpListener, path::Path, sync::Arc, time::Duration};
+
+use seriatim_cluster::{Cluster, ClusterOptions, CreateTopic, GROUPS_TOPIC, LocalState};
+use seriatim_consensus::{Consensus, ConsensusOptions, Lane, Role};
+use seriatim_groups::{GroupOptions, Groups, shard_of};
+use seriatim_proto::{
+    ids::{NodeId, TopicPartition},
+    v1,
+};
+use seriatim_runtime::{
+    clock::{self, Instant},
+    net::Net,
+    task::TaskGroup,
+};
+use seriatim_storage::{Storage, StorageOptions, disk::PosixDisk};
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Small, so that a test can fill it.
+const LOG_BYTES: u64 = 1 << 20;
+
+fn deadline() -> Instant {
+    clock::now() + PATIENCE
+}
+
+async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = deadline();
+    while !condition() {
+        assert!(clock::now() < deadline, "not in time: {what}");
+        clock::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+struct Node {
+    cluster: Cluster,
+    groups: Groups,
+    storage: Storage,
+    consensus: Consensus,
+    tasks: TaskGroup,
+}
+
+impl Node {
+    async fn start(dir: &Path, id: u64, addresses: &[String]) -> Self {
+        let tasks = TaskGroup::new();
+        let storage = Storage::open(Arc::new(PosixDisk), dir, StorageOptions::default()).unwrap();
+        let address = addresses[usize::try_from(id).unwrap() - 1].clone();
+        let of_lane = storage.clone();
+        let cluster_id = move || of_lane.identity().read().ok().flatten()?.cluster_id;
+        let node_id = NodeId(id);
+        let lane = Lane::start(Net::tokio(), &address, node_id, cluster_id, tasks.clone());
+        let lane = lane.await.unwrap();
+        let options = ConsensusOptions {
+            node_id,
+            ..ConsensusOptions::default()
+        };
+        let consensus = Consensus::new(options, storage.clone(), lane.clone());
+        let options = GroupOptions {
+            log_bytes: LOG_BYTES,
+            ..GroupOptions::default()
+        };
+        let groups = Groups::new(storage.clone(), options);
+        let options = ClusterOptions {
+            node_id,
+            seeds: addresses.to_vec(),
+            replication_addr: address,
+            grpc_addr: format!("127.0.0.1:{id}"),
+            ..ClusterOptions::default()
+        };
+        let cluster = Cluster::start(
+            options,
+            storage.clone(),
+            consensus.clone(),
+            lane,
+            groups.host(),
+            tasks.clone(),
+        );
+        let cluster = cluster.await.unwrap();
+        groups.attach(&cluster);
+        Self {
+            cluster,
+            groups,
+            storage,
+            consensus,
+            tasks,
+        }
+    }
+
+    async fn stop(self) {
+        self.cluster.shutdown().await;
+        self.consensus.shutdown().await;
+        assert!(self.tasks.shutdown(PATIENCE).await, "tasks ended in time");
+        self.storage.shutdown().await;
+    }
+
+    /// This node's replica of a shard.
+    fn shard(&self, tp: &TopicPartition) -> Option<seriatim_consensus::Group> {
+        let mut replicas = self.cluster.local_replicas().into_iter();
+        let found = replicas.find(|replica| replica.tp == *tp)?;
+        found.group.filter(|_| found.state == LocalState::Running)
+    }
+}
+
+fn commit(group: &str, offset: i64) -> v1::CommitOffsetsRequest {
+    let at = |partition| v1::OffsetCommit {
+        topic: "t".to_owned(),
+        partition,
+        offset,
+        metadata: "m".repeat(4_000),
+        allow_back: false,
+    };
+    v1::CommitOffsetsRequest {
+        group: group.to_owned(),
+        offsets: (0..4).map(at).collect(),
+        ..v1::CommitOffsetsRequest::default()
+    }
+}
+
+async fn offsets(groups: &Groups, group: &str) -> Result<Vec<Option<i64>>, v1::Error> {
+    let request = v1::FetchOffsetsRequest {
+        group: group.to_owned(),
+        partitions: Vec::new(),
+    };
+    let fetched = groups.fetch_offsets(request, deadline()).await?;
+    Ok(fetched.into_iter().map(|at| at.offset).collect())
+}
+
+/// Has this node's replica of the shard lead, and waits until it serves.
+async fn lead(nodes: &[Node], at: usize, tp: &TopicPartition, group: &str) {
+    let deadline = deadline();
+    while offsets(&nodes[at].groups, group).await.is_err() {
+        assert!(clock::now() < deadline, "node {at} does not lead in time");
+        let to = nodes[at].shard(tp).map(|shard| shard.key().replica);
+        let leader = nodes.iter().filter_map(|node| node.shard(tp));
+        let leader = leader
+            .filter(|shard| shard.state().borrow().role == Role::Leader)
+            .last();
+        if let (Some(leader), Some(to)) = (leader, to) {
+            // Refused until that replica has caught up.
+            let _handed = leader.hand_over(to).await;
+        }
+        clock::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Logs stay short, and a node that lost its disk gets the groups as a snapshot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_replica_gets_the_groups_behind_a_log_that_was_cut() {
+    let listeners: Vec<TcpListener> = (0..3)
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let addresses: Vec<String> = listeners
+        .iter()
+        .map(|listener| listener.local_addr().unwrap().to_string())
+        .collect();
+    drop(listeners);
+    let mut dirs: Vec<TempDir> = (0..3).map(|_| TempDir::new().unwrap()).collect();
+    let mut nodes = Vec::new();
+    for (id, dir) in (1..).zip(&dirs) {
+        nodes.push(Node::start(dir.path(), id, &addresses).await);
+    }
+    for node in &nodes {
+        node.cluster.ready().await.unwrap();
+    }
+    let topic = CreateTopic {
+        name: "t".to_owned(),
+        partitions: 4,
+        ..CreateTopic::default()
+    };
+    let _topic = nodes[0]
+        .cluster
+        .create_topic(topic, deadline())
+        .await
+        .unwrap();
+    let name = "group".to_owned();
+    let found = nodes[0]
+        .groups
+        .coordinators(std::slice::from_ref(&name), deadline());
+    assert_eq!(found.await.unwrap()[0].error, None);
+    let tp = TopicPartition::new(GROUPS_TOPIC, i32::try_from(shard_of(&name)).unwrap());
+    lead(&nodes, 0, &tp, &name).await;
+
+    let mut offset = 0;
+    let is_cut = |node: &Node| {
+        node.shard(&tp)
+            .is_some_and(|it| it.log().boundary().is_some())
+    };
+    let until = deadline();
+    while !is_cut(&nodes[0]) || offset < 200 {
+        assert!(clock::now() < until, "the log was not cut in time");
+        offset += 1;
+        let committed = nodes[0].groups.commit(commit(&name, offset), deadline());
+        committed.await.unwrap();
+    }
+
+    nodes.remove(2).stop().await;
+    dirs[2] = TempDir::new().unwrap();
+    nodes.push(Node::start(dirs[2].path(), 3, &addresses).await);
+    eventually("the new replica runs", || nodes[2].shard(&tp).is_some()).await;
+    lead(&nodes, 2, &tp, &name).await;
+    assert_eq!(
+        offsets(&nodes[2].groups, &name).await.unwrap(),
+        [Some(offset); 4]
+    );
+    let moved = nodes[0]
+        .groups
+        .commit(commit(&name, offset + 1), deadline())
+        .await;
+    let error = moved.unwrap_err();
+    assert_eq!(error.code(), v1::ErrorCode::NotCoordinator);
+    assert_eq!(error.leader.unwrap().node_id, 3);
+    for node in nodes {
+        node.stop().await;
+    }
+}
