@@ -55,6 +55,9 @@ pub(super) struct Reading {
 pub(super) struct Part {
     /// Which acquisition of the partition this is.
     pub(super) acquired: u64,
+    /// The generation in which the coordinator granted it. Under another one it was lost and granted
+    /// again, perhaps unheard of.
+    pub(super) granted: u64,
     /// Which reader reads it: batches of others are dropped, they are from before a seek.
     pub(super) reader: u64,
     /// Which tracker counts: batches of others that come back mean nothing any more.
@@ -77,9 +80,10 @@ pub(super) struct Part {
 }
 
 impl Part {
-    pub(super) const fn new(acquired: u64, committed: Option<i64>) -> Self {
+    pub(super) const fn new(acquired: u64, granted: u64, committed: Option<i64>) -> Self {
         Self {
             acquired,
+            granted,
             reader: acquired,
             round: acquired,
             phase: Phase::Assigned,
@@ -138,11 +142,6 @@ impl Part {
         self.tracker = Some(Tracker::new(offset));
         let stored = self.committed.max(self.sent);
         self.allow_back = allow_back && stored.is_some_and(|stored| offset < stored);
-    }
-
-    /// Somebody else has committed here since this member last did, so it was somebody else's.
-    pub(super) fn was_elsewhere(&self, stored: Option<i64>) -> bool {
-        stored.is_some() && stored > self.committed.max(self.sent)
     }
 }
 

@@ -107,7 +107,7 @@ impl State {
         let mut named = BTreeSet::new();
         for assigned in &news.assigned {
             let tp = TopicPartition::new(assigned.topic.clone(), assigned.partition);
-            self.keep_or_gain(&tp, assigned.committed_offset);
+            self.keep_or_gain(&tp, assigned.granted_generation, assigned.committed_offset);
             let _new = named.insert(tp);
         }
         let mut released = Vec::new();
@@ -129,9 +129,28 @@ impl State {
         released
     }
 
-    fn keep_or_gain(&mut self, tp: &TopicPartition, stored: Option<i64>) {
+    /// The same while the member closes: it may lose partitions, and gains none.
+    pub(super) fn assign_no_more(&mut self, news: &v1::Assignment) {
+        self.generation = news.generation;
+        let mut kept: BTreeSet<(TopicPartition, u64)> = BTreeSet::new();
+        for assigned in &news.assigned {
+            let tp = TopicPartition::new(assigned.topic.clone(), assigned.partition);
+            let _new = kept.insert((tp, assigned.granted_generation));
+        }
+        let revoked: BTreeSet<_> = flatten(&news.revoke).collect();
+        let mine = |tp: &TopicPartition, part: &Part| {
+            revoked.contains(tp) || kept.contains(&(tp.clone(), part.granted))
+        };
+        let parts = self.parts.iter();
+        let gone = parts.filter(|(tp, part)| !mine(tp, part));
+        for tp in gone.map(|(tp, _)| tp.clone()).collect::<Vec<_>>() {
+            self.lose(&tp);
+        }
+    }
+
+    fn keep_or_gain(&mut self, tp: &TopicPartition, granted: u64, stored: Option<i64>) {
         if let Some(part) = self.parts.get_mut(tp) {
-            let mine = !part.was_elsewhere(stored);
+            let mine = part.granted == granted;
             if mine {
                 part.learn(stored);
             }
@@ -149,7 +168,9 @@ impl State {
             }
         }
         let number = self.number();
-        let _before = self.parts.insert(tp.clone(), Part::new(number, stored));
+        let _before = self
+            .parts
+            .insert(tp.clone(), Part::new(number, granted, stored));
     }
 
     /// Begins to let go of a partition; tells whether that is done already.

@@ -172,6 +172,15 @@ pub(crate) async fn register(inner: &Arc<Inner>, replica: ReplicaId) -> Result<(
         }
     }
     tracing::info!(node = %inner.me(), "registered with the cluster");
+    // A node that knows of no topic yet would tell its clients that there is none.
+    let mut image = inner.machine.watch();
+    let known = image.wait_for(|image| {
+        let me = image.node(inner.me());
+        me.is_some_and(|me| me.incarnation == inner.incarnation)
+    });
+    if known.await.is_err() {
+        return Err(ClusterError::ShuttingDown);
+    }
     let _ = inner.phase.send_if_modified(|phase| {
         let starting = matches!(phase, Phase::Starting);
         if starting {

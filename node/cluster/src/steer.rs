@@ -54,23 +54,25 @@ impl Steering {
         if !settle(inner, group, &status, (&voters, &learners)).await {
             return false;
         }
-        let command = match self.decide(&image, &status) {
-            Some(command) if command::allowed(&image, FEATURE_LEVEL).is_ok() => command,
+        let commands = self.decide(&image, &status);
+        if commands.is_empty() || command::allowed(&image, FEATURE_LEVEL).is_err() {
             // Nodes that leave are watched until they are gone.
-            _ => return image.nodes.values().all(|node| !node.leaving),
-        };
+            return image.nodes.values().all(|node| !node.leaving);
+        }
         let _one_at_a_time = inner.placing.lock().await;
-        let answer = control::submit(group, command::encode(command)).await;
-        if let Answer::Done(reply) = answer
-            && let Err(refusal) = command::decode_reply(reply)
-        {
-            tracing::debug!(%refusal, "the controller's own command was refused");
+        for command in commands {
+            let answer = control::submit(group, command::encode(command)).await;
+            if let Answer::Done(reply) = answer
+                && let Err(refusal) = command::decode_reply(reply)
+            {
+                tracing::debug!(%refusal, "the controller's own command was refused");
+            }
         }
         false
     }
 
-    /// The next command that the image calls for.
-    fn decide(&mut self, image: &Image, status: &GroupStatus) -> Option<Command> {
+    /// What the image calls for next.
+    fn decide(&mut self, image: &Image, status: &GroupStatus) -> Vec<Command> {
         let could_vote = status
             .membership
             .iter()
@@ -78,13 +80,21 @@ impl Steering {
         let ready: BTreeSet<NodeId> = could_vote.map(|member| member.node).collect();
         if let Some(voters) = plan::controllers(image, &ready) {
             tracing::info!(?voters, "other nodes are to vote in the metadata group");
-            return Some(Command::SetControllers(wire::SetControllers {
+            return vec![Command::SetControllers(wire::SetControllers {
                 node_ids: voters.into_iter().map(|node| node.0).collect(),
-            }));
+            })];
         }
         if image.nodes.values().all(|node| !node.leaving) {
             self.silent.clear();
-            return None;
+            return Vec::new();
+        }
+        let wrong = plan::arriving_at_leaving(image).into_iter();
+        let turned: Vec<Command> = wrong
+            .take(MOVES_PER_COMMAND)
+            .map(|group| Command::CancelMove(wire::CancelMove { group_id: group.0 }))
+            .collect();
+        if !turned.is_empty() {
+            return turned;
         }
         let mut moves = plan::evacuate(image);
         moves.truncate(MOVES_PER_COMMAND);
@@ -93,11 +103,13 @@ impl Steering {
                 partitions = moves.len(),
                 "moving replicas away from nodes that leave"
             );
-            return Some(Command::MovePartitions(plan::command(&moves)));
+            return vec![Command::MovePartitions(plan::command(&moves))];
         }
-        let gone = self.stopped(image, status)?;
+        let Some(gone) = self.stopped(image, status) else {
+            return Vec::new();
+        };
         tracing::info!(node = %gone, "a node that was decommissioned has stopped: removing it");
-        Some(Command::RemoveNode(wire::RemoveNode { node_id: gone.0 }))
+        vec![Command::RemoveNode(wire::RemoveNode { node_id: gone.0 })]
     }
 
     /// A node that leaves, holds nothing, and has been silent for a while.

@@ -28,8 +28,8 @@ pub(crate) async fn hand_over(inner: &Arc<Inner>, deadline: Instant) -> usize {
             .iter()
             .filter_map(|group| Some((group.clone(), heir(group, &image, &stopping)?)))
             .collect();
-        // Groups without a possible heir may get one until the deadline, if they have members at all.
-        let hopeless = led.iter().all(is_alone);
+        // A group without an heir may get one until the deadline, if somebody is left to be one.
+        let hopeless = led.iter().all(|group| is_alone(group, &stopping));
         if hopeless || clock::now() >= deadline {
             return led.len();
         }
@@ -60,13 +60,13 @@ fn led(inner: &Inner) -> Vec<Group> {
         .collect()
 }
 
-/// Whether nobody else votes.
-fn is_alone(group: &Group) -> bool {
+/// Whether nobody else votes who answers and is not about to stop as well.
+fn is_alone(group: &Group, stopping: &BTreeSet<NodeId>) -> bool {
     let own = group.key().replica;
     let members = group.status().membership;
-    !members
-        .iter()
-        .any(|member| member.voter && member.replica != own)
+    !members.iter().any(|member| {
+        member.voter && member.replica != own && member.answers && !stopping.contains(&member.node)
+    })
 }
 
 /// The replica that leads next: the preferred one if it can, else any other that can.

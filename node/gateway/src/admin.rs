@@ -77,7 +77,6 @@ impl v1::admin_server::Admin for AdminService {
     }
 }
 
-#[expect(clippy::result_large_err, reason = "tonic's own type of answers")]
 fn answer<T>(done: Result<T, v1::Error>) -> Result<Response<T>, Status> {
     done.map(Response::new).map_err(|error| status::of(&error))
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::bail;
 use serde_json::{Value, json};
 use seriatim_client::{Admin, ClusterStatus, PartitionStatus, PlannedMove};
 use seriatim_runtime::clock::{self, Instant};
@@ -10,6 +11,9 @@ use super::{common::tell, fail::interrupted};
 
 /// Pause between two looks at the cluster.
 const LOOK: Duration = Duration::from_millis(300);
+
+/// Looks at which nothing moves any more, after which a partition that has not arrived never will.
+const STILL: u32 = 20;
 
 /// A line of progress comes at most this often, unless there is news.
 const REPEAT: Duration = Duration::from_secs(2);
@@ -70,30 +74,47 @@ pub(super) async fn until(
 }
 
 /// Waits until these moves are done.
+///
+/// Each look asks any node, which may not have heard of a move yet: only a partition that is where it
+/// was to go has arrived.
 pub(super) async fn finish(admin: &Admin, moves: &[PlannedMove]) -> anyhow::Result<()> {
     if moves.is_empty() {
         return Ok(());
     }
     let mut watch = Watch::new();
     let total = moves.len();
+    let mut still = 0;
     until(admin, async |status| {
-        let left = moves.iter().filter(|planned| is_moving(status, planned));
-        let left = left.count();
+        let there = moves.iter().filter(|planned| has_arrived(status, planned));
+        let left = total - there.count();
         if left > 0 {
             watch.tell(
                 status,
                 &format!("{} of {total} partitions moved", total - left),
             );
         }
+        let moving = status.partitions.iter().any(|p| p.moving.is_some());
+        still = if moving { 0 } else { still + 1 };
+        if left > 0 && still > STILL {
+            bail!("{left} of {total} partitions went elsewhere meanwhile; look at the status");
+        }
         Ok(left == 0)
     })
     .await
 }
 
-fn is_moving(status: &ClusterStatus, planned: &PlannedMove) -> bool {
+fn has_arrived(status: &ClusterStatus, planned: &PlannedMove) -> bool {
     let mut partitions = status.partitions.iter();
-    partitions
-        .any(|p| p.topic == planned.topic && p.partition == planned.partition && p.moving.is_some())
+    let found = partitions.find(|p| p.topic == planned.topic && p.partition == planned.partition);
+    // A topic that was deleted moves nowhere.
+    found.is_none_or(|p| {
+        let nodes = p.replicas.iter().map(|replica| replica.node);
+        let mut wanted = planned.to.clone();
+        wanted.sort_unstable();
+        p.moving.is_none()
+            && p.preferred_leader == planned.to.first().copied()
+            && nodes.eq(wanted.iter().copied())
+    })
 }
 
 /// Says how far moves are, without saying the same again and again.

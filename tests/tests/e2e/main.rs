@@ -15,6 +15,8 @@ mod group_churn;
 mod group_offsets;
 mod groups;
 mod grpc;
+mod members;
 mod memory;
+mod retention;
 mod survival;
 mod topics;

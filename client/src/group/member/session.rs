@@ -102,6 +102,7 @@ impl Member {
             }
             if state.closing {
                 // Nothing new is begun.
+                state.assign_no_more(news);
                 Vec::new()
             } else {
                 state.assign(news)
@@ -133,7 +134,11 @@ impl Member {
             && !released.is_empty()
         {
             let partitions = by_topic(released);
-            let _sent = link.send(Request::Released(Released { partitions }));
+            let generation = self.shared.state.lock().generation;
+            let _sent = link.send(Request::Released(Released {
+                partitions,
+                generation,
+            }));
         }
     }
 

@@ -156,6 +156,7 @@ impl Groups {
                     partition,
                     committed_offset: stored.as_ref().map(|s| s.0),
                     metadata: stored.map(|s| s.1).unwrap_or_default(),
+                    granted_generation: owned.since,
                 });
             } else if mine {
                 revoke.push(partition);
@@ -333,6 +334,15 @@ impl Fake {
             .groups
             .offsets
             .insert(partition, (offset, String::new()));
+    }
+
+    /// A partition goes to another member, which commits, and comes back, unheard of by the first.
+    pub(crate) fn lend(&self, partition: i32, offset: i64) {
+        self.set_offset(partition, offset);
+        let groups = &mut self.state.lock().groups;
+        groups.generation += 2;
+        let generation = groups.generation;
+        groups.owned.get_mut(&partition).expect("owned").since = generation;
     }
 }
 

@@ -175,6 +175,19 @@ pub fn evacuate(image: &Image) -> Vec<Move> {
     moves
 }
 
+/// Partitions on their way to a node that leaves: they had better turn round than arrive, if nothing
+/// leaves where they come from.
+pub(crate) fn arriving_at_leaving(image: &Image) -> Vec<GroupId> {
+    let leaving = |node: NodeId| image.node(node).is_none_or(|node| node.leaving);
+    let wrong = image.partitions().filter(|(_, _, info)| {
+        let target = info.target.iter().flatten();
+        let mut new = target.filter(|replica| !info.replicas.contains(replica));
+        let stays = !info.replicas.iter().any(|replica| leaving(replica.node));
+        !info.returning && stays && new.any(|replica| leaving(replica.node))
+    });
+    wrong.map(|(_, _, info)| info.group).collect()
+}
+
 /// Whether a node may leave: the others must be able to hold all replicas that there are.
 pub(crate) fn check_leave(image: &Image, node: NodeId) -> Result<(), Refusal> {
     let left = image.staying().filter(|other| other.id != node).count();
@@ -231,12 +244,6 @@ pub(crate) fn add_partitions(
 /// five of those that stay. Who votes goes on voting; `ready` are those that could begin to.
 pub fn controllers(image: &Image, ready: &BTreeSet<NodeId>) -> Option<BTreeSet<NodeId>> {
     let staying: BTreeSet<NodeId> = image.staying().map(|node| node.id).collect();
-    let wanted = match staying.len() {
-        0 => return None,
-        few @ 1..=2 => few,
-        3 | 4 => 3,
-        _ => 5,
-    };
     let before: BTreeSet<NodeId> = image
         .nodes
         .values()
@@ -244,6 +251,14 @@ pub fn controllers(image: &Image, ready: &BTreeSet<NodeId>) -> Option<BTreeSet<N
         .map(|node| node.id)
         .collect();
     let mut voters: BTreeSet<NodeId> = before.intersection(&staying).copied().collect();
+    let wanted = match staying.len() {
+        0 => return None,
+        1 => 1,
+        // Two voters need each other: a second one is no gain where there was one.
+        2 => voters.len().clamp(1, 2),
+        3 | 4 => 3,
+        _ => 5,
+    };
     // New ones come before old ones go, so that there are never fewer than need be.
     let mut new = ready
         .iter()

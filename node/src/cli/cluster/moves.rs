@@ -24,14 +24,17 @@ pub(super) async fn leave(
         ));
     } else {
         let mut watch = Watch::new();
+        let mut seen = false;
         moving::until(admin, async |status| {
             // Stopped too early, or by somebody else: gone is as good as safe.
             let Some(known) = find(status, node) else {
                 return Ok(true);
             };
-            if !known.leaving {
+            // Any node is asked, which may not have heard of it yet.
+            if !known.leaving && seen {
                 bail!("the decommission of node {node} was cancelled meanwhile");
             }
+            seen = known.leaving;
             watch.tell(status, &rest(known));
             Ok(known.is_safe_to_stop())
         })

@@ -3,7 +3,12 @@
 use serde_json::{Value, json};
 use seriatim_client::{ClusterStatus, NodeStatus, PartitionMoving, PartitionStatus, ReplicaStatus};
 
+use seriatim_runtime::clock;
+
 use super::super::common::{Output, print, print_json, print_table};
+
+/// How long a lost disk is told of after everything was rebuilt; the JSON form has it for ever.
+const NEWS_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Prints the state of the cluster.
 pub(super) fn show(status: &ClusterStatus, output: Output) -> anyhow::Result<()> {
@@ -154,8 +159,11 @@ fn reasons(status: &ClusterStatus) -> String {
             let left = node.assigned;
             text += &format!("node {id}: is being decommissioned, {left} replicas to move\n");
         }
-        if let Some(lost) = node.data_lost_ms {
-            text += &format!("node {id}: {}\n", data_lost(status, id, lost));
+        if let Some(told) = node
+            .data_lost_ms
+            .and_then(|lost| data_lost(status, id, lost))
+        {
+            text += &format!("node {id}: {told}\n");
         }
     }
     for p in &status.partitions {
@@ -170,16 +178,23 @@ fn reasons(status: &ClusterStatus) -> String {
     text
 }
 
-fn data_lost(status: &ClusterStatus, node: u64, lost_ms: u64) -> String {
+/// News of a node that lost its data: until its replicas are rebuilt, and for a day.
+fn data_lost(status: &ClusterStatus, node: u64, lost_ms: u64) -> Option<String> {
     let when = i64::try_from(lost_ms)
         .ok()
         .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
         .map_or_else(|| "once".to_owned(), |time| format!("at {time:.0}"));
     let rebuilding = status.partitions.iter().flat_map(|p| &p.replicas);
     let rebuilding = rebuilding.filter(|r| r.node == node && r.state == "rebuilding");
+    let now_ms = u64::try_from(clock::wall_ms()).unwrap_or_default();
     match rebuilding.count() {
-        0 => format!("came back without its data {when}; all its replicas are rebuilt"),
-        left => format!("came back without its data {when}; {left} replicas are being rebuilt"),
+        0 if now_ms.saturating_sub(lost_ms) > NEWS_MS => None,
+        0 => Some(format!(
+            "came back without its data {when}; all its replicas are rebuilt"
+        )),
+        left => Some(format!(
+            "came back without its data {when}; {left} replicas are being rebuilt"
+        )),
     }
 }
 

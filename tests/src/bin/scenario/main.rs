@@ -7,11 +7,15 @@
 mod big_restart;
 mod failover;
 mod group_churn;
+mod grow_shrink;
 mod kill_all;
+mod leader_moves;
 mod many_groups;
 mod many_partitions;
 mod memory;
 mod report;
+mod retention;
+mod rolling_restart;
 mod writes;
 
 use std::process::ExitCode;
@@ -56,6 +60,14 @@ enum Scenario {
     GroupChurn(group_churn::Args),
     /// Very many clients that write as fast as they can: how much memory does a node take?
     Memory(memory::Args),
+    /// Much is written and little kept: does the disk stay small, and are readers told the truth?
+    Retention(retention::Args),
+    /// Leaders are moved to and fro under load: what does a transfer cost a producer?
+    LeaderMoves(leader_moves::Args),
+    /// Three nodes are restarted one after the other under load: does a client notice?
+    RollingRestart(rolling_restart::Args),
+    /// Three nodes become five and three again under load: is anything lost, or without a leader?
+    GrowShrink(grow_shrink::Args),
 }
 
 #[tokio::main]
@@ -88,5 +100,9 @@ async fn run(scenario: Scenario) -> anyhow::Result<Report> {
         Scenario::BigRestart(args) => big_restart::run(args).await,
         Scenario::GroupChurn(args) => group_churn::run(args).await,
         Scenario::Memory(args) => memory::run(args).await,
+        Scenario::Retention(args) => retention::run(args).await,
+        Scenario::LeaderMoves(args) => leader_moves::run(args).await,
+        Scenario::RollingRestart(args) => rolling_restart::run(args).await,
+        Scenario::GrowShrink(args) => grow_shrink::run(args).await,
     }
 }
