@@ -38,6 +38,25 @@ pub struct NodeStatus {
     pub leaders: usize,
     /// Its disk has no room for appends.
     pub disk_full: bool,
+    /// Replicas of which it is the preferred leader, whether it answers or not.
+    pub preferred: usize,
+    /// Replicas that it holds or is to get, whether it answers or not.
+    pub assigned: usize,
+    /// It is being decommissioned.
+    pub leaving: bool,
+    /// It has been asked to stop and hands over what it leads.
+    pub stopping: bool,
+    /// It votes in the metadata group.
+    pub controller_voter: bool,
+    /// When it came back without its data, in ms since the Unix epoch, if it ever did.
+    pub data_lost_ms: Option<u64>,
+}
+
+impl NodeStatus {
+    /// It was decommissioned and holds nothing any more: it may be stopped for good.
+    pub const fn is_safe_to_stop(&self) -> bool {
+        self.leaving && self.assigned == 0 && !self.controller_voter
+    }
 }
 
 /// The state of a partition.
@@ -55,6 +74,21 @@ pub struct PartitionStatus {
     pub high_watermark: i64,
     /// Every replica, in the order of their nodes.
     pub replicas: Vec<ReplicaStatus>,
+    /// The node that is the preferred leader.
+    pub preferred_leader: Option<u64>,
+    /// The move of the partition, if it is being moved.
+    pub moving: Option<PartitionMoving>,
+}
+
+/// A partition that is being moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionMoving {
+    /// The nodes that hold it, the preferred leader first.
+    pub from: Vec<u64>,
+    /// The nodes that shall hold it.
+    pub to: Vec<u64>,
+    /// How far the move is, in the words of the leader.
+    pub stage: String,
 }
 
 /// The state of a replica.
@@ -68,16 +102,26 @@ pub struct ReplicaStatus {
     pub reason: String,
     /// Log entries that it is behind the leader, if somebody knows.
     pub lag: Option<u64>,
+    /// It only comes with a move that is under way.
+    pub arriving: bool,
     /// End of its log, if it answers.
     pub log_end_offset: Option<i64>,
 }
 
 impl PartitionStatus {
-    /// Some replica does not take part.
+    /// Some replica does not take part. Those that only come with a move are not counted.
     pub fn is_under_replicated(&self) -> bool {
-        self.replicas
-            .iter()
-            .any(|replica| replica.state != "running")
+        let mut replicas = self.replicas.iter().filter(|replica| !replica.arriving);
+        replicas.any(|replica| replica.state != "running")
+    }
+
+    /// Whether the partition takes appends: it has a leader, and a majority of its replicas runs.
+    pub fn is_available(&self) -> bool {
+        let replicas = self.replicas.iter().filter(|replica| !replica.arriving);
+        let running = replicas
+            .clone()
+            .filter(|replica| replica.state == "running");
+        self.leader.is_some() && 2 * running.count() > replicas.count()
     }
 }
 
@@ -89,9 +133,10 @@ type Replicas = BTreeMap<(String, i32, u64), v1::ReplicaStatus>;
 pub(crate) fn merge_status(described: v1::DescribeResponse, answers: Vec<Answer>) -> ClusterStatus {
     let mut nodes = Vec::new();
     let mut replicas = Replicas::new();
+    let loads = Loads::of(&described.topics);
     for (node, answer) in described.nodes.into_iter().zip(answers) {
         let id = node.node_id;
-        nodes.push(node_status(node, &answer));
+        nodes.push(node_status(node, &answer, &loads));
         for replica in answer.into_iter().flat_map(|a| a.replicas) {
             let key = (replica.topic.clone(), replica.partition, id);
             let _before = replicas.insert(key, replica);
@@ -113,7 +158,36 @@ pub(crate) fn merge_status(described: v1::DescribeResponse, answers: Vec<Answer>
     }
 }
 
-fn node_status(node: v1::Node, answer: &Answer) -> NodeStatus {
+/// How much each node is to hold and to lead.
+#[derive(Debug, Default)]
+struct Loads {
+    assigned: BTreeMap<u64, usize>,
+    preferred: BTreeMap<u64, usize>,
+}
+
+impl Loads {
+    fn of(topics: &[v1::Topic]) -> Self {
+        let mut loads = Self::default();
+        for partition in topics.iter().flat_map(|topic| &topic.partitions) {
+            for node in hosts(partition) {
+                *loads.assigned.entry(node).or_default() += 1;
+            }
+            if let Some(first) = partition.replicas.first() {
+                *loads.preferred.entry(*first).or_default() += 1;
+            }
+        }
+        loads
+    }
+}
+
+/// The nodes at both ends of a move, each once.
+fn hosts(partition: &v1::Partition) -> impl Iterator<Item = u64> {
+    let target = partition.target_replicas.iter();
+    let new = target.filter(|node| !partition.replicas.contains(node));
+    partition.replicas.iter().chain(new).copied()
+}
+
+fn node_status(node: v1::Node, answer: &Answer, loads: &Loads) -> NodeStatus {
     let empty = v1::NodeStatusResponse::default();
     let said = answer.as_ref().unwrap_or(&empty);
     let leads = |r: &&v1::ReplicaStatus| r.role() == v1::ReplicaRole::Leader;
@@ -126,6 +200,12 @@ fn node_status(node: v1::Node, answer: &Answer) -> NodeStatus {
         replicas: said.replicas.len(),
         leaders: said.replicas.iter().filter(leads).count(),
         disk_full: said.disk_full,
+        preferred: loads.preferred.get(&node.node_id).copied().unwrap_or(0),
+        assigned: loads.assigned.get(&node.node_id).copied().unwrap_or(0),
+        leaving: node.leaving,
+        stopping: said.stopping,
+        controller_voter: node.controller_voter,
+        data_lost_ms: (node.data_lost_ms != 0).then_some(node.data_lost_ms),
     }
 }
 
@@ -137,11 +217,7 @@ fn partition_status(
 ) -> PartitionStatus {
     let number = partition.partition;
     let of = |node: u64| replicas.get(&(topic.to_owned(), number, node));
-    let mine: Vec<_> = partition
-        .replicas
-        .iter()
-        .filter_map(|&node| of(node))
-        .collect();
+    let mine: Vec<_> = hosts(partition).filter_map(of).collect();
     // A leader that lost a majority still thinks that it leads: the highest term is right.
     let leads = |r: &&&v1::ReplicaStatus| {
         r.role() == v1::ReplicaRole::Leader && r.state() == v1::ReplicaState::Running
@@ -153,21 +229,17 @@ fn partition_status(
         .max()
         .unwrap_or(i64::from(partition.leader_epoch));
     let leader = leader.filter(|r| r.term == term);
-    let leader_node = leader.and_then(|l| {
-        partition
-            .replicas
-            .iter()
-            .copied()
-            .find(|&n| of(n) == Some(*l))
-    });
-    let mut rows: Vec<_> = partition
-        .replicas
-        .iter()
-        .map(|&node| {
+    let leader_node = leader.and_then(|l| hosts(partition).find(|&n| of(n) == Some(*l)));
+    let mut rows: Vec<_> = hosts(partition)
+        .map(|node| {
             let down = nodes
                 .iter()
                 .any(|n| n.node == node && n.unreachable.is_some());
-            replica_status(node, of(node), down, leader.copied())
+            let arriving = !partition.replicas.contains(&node);
+            ReplicaStatus {
+                arriving,
+                ..replica_status(node, of(node), down, leader.copied())
+            }
         })
         .collect();
     rows.sort_by_key(|r| r.node);
@@ -178,7 +250,24 @@ fn partition_status(
         term,
         high_watermark: mine.iter().map(|r| r.high_watermark).max().unwrap_or(0),
         replicas: rows,
+        preferred_leader: partition.replicas.first().copied(),
+        moving: moving(partition, leader.copied()),
     }
+}
+
+fn moving(
+    partition: &v1::Partition,
+    leader: Option<&v1::ReplicaStatus>,
+) -> Option<PartitionMoving> {
+    if partition.target_replicas.is_empty() {
+        return None;
+    }
+    let stage = leader.map_or("waiting for a leader", |leader| leader.move_state.as_str());
+    Some(PartitionMoving {
+        from: partition.replicas.clone(),
+        to: partition.target_replicas.clone(),
+        stage: if stage.is_empty() { "queued" } else { stage }.to_owned(),
+    })
 }
 
 fn replica_status(
@@ -211,6 +300,7 @@ fn replica_status(
         state,
         reason: said.map(|r| r.reason.clone()).unwrap_or_default(),
         lag,
+        arriving: false,
         log_end_offset: said.map(|r| r.log_end_offset),
     }
 }

@@ -164,6 +164,12 @@ impl History {
         self.starts.get(&partition).copied().unwrap_or(0)
     }
 
+    /// Commits of the consumer group that were acknowledged.
+    pub fn committed(&self) -> usize {
+        let stored = |commit: &&Commit| commit.outcome == CommitOutcome::Acknowledged;
+        self.commits.iter().filter(stored).count()
+    }
+
     /// A number that two equal histories share.
     pub fn digest(&self) -> u64 {
         // FNV-1a over the debug form: stable within one build, which is what a replay compares.

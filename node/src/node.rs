@@ -5,10 +5,15 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use seriatim_broker::{Broker, BrokerLimits};
-use seriatim_cluster::{Cluster, ClusterOptions, NoHost};
+use seriatim_cluster::{Cluster, ClusterOptions};
 use seriatim_consensus::{Consensus, Lane};
 use seriatim_gateway::{grpc, http};
-use seriatim_runtime::{net::Net, task::TaskGroup};
+use seriatim_groups::Groups;
+use seriatim_runtime::{
+    clock,
+    net::Net,
+    task::{self, TaskGroup},
+};
 use seriatim_storage::{Storage, disk::PosixDisk};
 use tokio::{
     net::TcpListener,
@@ -20,6 +25,12 @@ use crate::config::Config;
 
 /// How long each part may take to stop.
 const STOP: Duration = Duration::from_secs(3);
+
+/// How long a stopping node may take to hand over what it leads.
+const HAND_OVER: Duration = Duration::from_secs(4);
+
+/// How long calls under way may take to end after that.
+const LAST_CALLS: Duration = Duration::from_millis(1500);
 
 /// Runs a node until SIGTERM or SIGINT, or until it finds that it cannot be part of its cluster.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
@@ -46,23 +57,26 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     .await
     .with_context(|| listening("listen.replication", &config.listen.replication))?;
     let consensus = Consensus::new(config.consensus.clone(), storage.clone(), lane.clone());
+    let groups = Groups::new(storage.clone(), config.groups.clone());
     let cluster = Cluster::start(
         cluster_options(&config),
         storage.clone(),
         consensus.clone(),
         lane,
-        Arc::new(NoHost),
+        groups.host(),
         tasks.clone(),
     )
     .await?;
+    groups.attach(&cluster);
     let broker = Broker::new(
         cluster.clone(),
+        groups,
         storage.clone(),
         &BrokerLimits {
             append_bytes: config.append_bytes,
         },
     );
-    serve(
+    let grpc = serve(
         &config,
         (grpc_listener, http_listener),
         &broker,
@@ -74,7 +88,13 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         signal = stop_signal() => signal,
         error = cluster.failed() => Err(anyhow::Error::new(error).context("this node cannot go on")),
     };
-    tracing::info!("stopping");
+    if outcome.is_ok() {
+        hand_over(&cluster).await;
+    }
+    broker.stop();
+    if clock::timeout(LAST_CALLS, grpc).await.is_err() {
+        tracing::info!("some clients keep their connections: closing them");
+    }
     cluster.shutdown().await;
     consensus.shutdown().await;
     if !tasks.shutdown(STOP).await {
@@ -83,6 +103,20 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     storage.shutdown().await;
     tracing::info!("stopped");
     outcome
+}
+
+/// Gives away what this node leads, so that nobody has to wait for an election; a second signal ends
+/// that at once.
+async fn hand_over(cluster: &Cluster) {
+    tracing::info!("stopping: handing over what this node leads");
+    tokio::select! {
+        left = cluster.hand_over(clock::now() + HAND_OVER) => {
+            if left > 0 {
+                tracing::info!(groups = left, "nobody could take over some groups");
+            }
+        }
+        _second = stop_signal() => tracing::warn!("stopping at once"),
+    }
 }
 
 fn cluster_options(config: &Config) -> ClusterOptions {
@@ -94,6 +128,7 @@ fn cluster_options(config: &Config) -> ClusterOptions {
         replication_addr: config.advertise.replication.clone(),
         http_addr: config.advertise.http.clone(),
         retention_interval: config.retention_interval,
+        leader_balance_interval: config.leader_balance_interval,
         ..ClusterOptions::default()
     }
 }
@@ -104,7 +139,7 @@ async fn open_storage(config: &Config) -> anyhow::Result<Storage> {
         .with_context(|| format!("make the data folder {}", dir.display()))?;
     let options = config.storage.clone();
     let open = move || Storage::open(Arc::new(PosixDisk), &dir, options);
-    let opened = seriatim_runtime::task::blocking("open-storage", open).await;
+    let opened = task::blocking("open-storage", open).await;
     opened.with_context(|| format!("open the data folder {}", config.data_dir.display()))
 }
 
@@ -114,7 +149,7 @@ fn serve(
     broker: &Broker,
     (prometheus, consensus): (PrometheusHandle, &Consensus),
     tasks: &TaskGroup,
-) {
+) -> task::JoinHandle<()> {
     let (ready_sender, ready) = watch::channel(false);
     let cluster = broker.cluster().clone();
     let node = config.node_id.0;
@@ -132,7 +167,7 @@ fn serve(
         "listening"
     );
     let (of_grpc, broker_of_grpc) = (tasks.clone(), broker.clone());
-    let _task = seriatim_runtime::task::spawn("grpc", async move {
+    let grpc = task::spawn("grpc", async move {
         if let Err(error) = grpc::serve(grpc_listener, broker_of_grpc, of_grpc).await {
             tracing::error!(%error, "the gRPC listener failed");
         }
@@ -148,11 +183,12 @@ fn serve(
         ready,
     };
     let of_http = tasks.clone();
-    let _task = seriatim_runtime::task::spawn("http", async move {
+    let _task = task::spawn("http", async move {
         if let Err(error) = http::serve(http_listener, state, of_http).await {
             tracing::error!(%error, "the HTTP listener failed");
         }
     });
+    grpc
 }
 
 fn listening(name: &str, address: &str) -> String {

@@ -24,6 +24,8 @@ const SETTLE: Duration = Duration::from_secs(60);
 #[must_use]
 pub struct Setup {
     nodes: u64,
+    /// Nodes that are no seeds and are started by hand.
+    later: u64,
     settings: String,
     disk: Option<SmallDisk>,
 }
@@ -33,9 +35,16 @@ impl Setup {
     pub const fn nodes(nodes: u64) -> Self {
         Self {
             nodes,
+            later: 0,
             settings: String::new(),
             disk: None,
         }
+    }
+
+    /// Prepares so many more nodes, which join when they are started; their ids follow the others'.
+    pub const fn later(mut self, nodes: u64) -> Self {
+        self.later = nodes;
+        self
     }
 
     /// Adds a line to each configuration file.
@@ -64,15 +73,17 @@ impl Setup {
             .map(SmallDisk::prefix)
             .unwrap_or_default();
         let mut all = Vec::new();
-        for _ in 0..self.nodes {
+        for _ in 0..self.nodes + self.later {
             all.push(Addresses {
                 grpc: ports::free_address()?,
                 replication: ports::free_address()?,
                 http: ports::free_address()?,
             });
         }
-        let seeds: Vec<String> = all.iter().map(|a| a.replication.clone()).collect();
-        let servers: Vec<String> = all.iter().map(|a| a.grpc.clone()).collect();
+        let first = usize::try_from(self.nodes)?;
+        let seeds = all.iter().take(first).map(|a| a.replication.clone());
+        let seeds: Vec<String> = seeds.collect();
+        let servers: Vec<String> = all.iter().take(first).map(|a| a.grpc.clone()).collect();
         let mut nodes = Vec::new();
         for (id, addresses) in (1..).zip(all) {
             let data = data_root.join(format!("data{id}"));
@@ -94,8 +105,11 @@ impl Setup {
     /// # Errors
     /// If one is not in time.
     pub async fn start(self) -> anyhow::Result<Cluster> {
+        let seeds = self.nodes;
         let mut cluster = self.prepare()?;
-        cluster.start_all()?;
+        for id in 1..=seeds {
+            cluster.node_mut(id)?.start()?;
+        }
         cluster.ready_all().await?;
         Ok(cluster)
     }
@@ -196,12 +210,12 @@ impl Cluster {
         down.try_for_each(Node::start)
     }
 
-    /// Waits until every node is ready.
+    /// Waits until every node that was started is ready.
     ///
     /// # Errors
     /// If one is not in time.
     pub async fn ready_all(&mut self) -> anyhow::Result<()> {
-        for node in &mut self.nodes {
+        for node in self.nodes.iter_mut().filter(|node| node.is_running()) {
             node.ready().await?;
         }
         Ok(())
@@ -221,15 +235,15 @@ impl Cluster {
         Ok(())
     }
 
-    /// SIGTERM to every node; all must end with exit code 0.
+    /// SIGTERM to every node that runs; all must end with exit code 0.
     ///
     /// # Errors
     /// If one does not.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
-        for node in &self.nodes {
+        for node in self.nodes.iter().filter(|node| node.is_running()) {
             node.signal(Signal::TERM)?;
         }
-        for node in &mut self.nodes {
+        for node in self.nodes.iter_mut().filter(|node| node.is_running()) {
             let status = node.wait().await?;
             ensure!(status.success(), "node {} ended with {status}", node.id);
         }
@@ -289,12 +303,15 @@ impl Cluster {
     /// If anything is wrong.
     pub async fn stop_and_check(&mut self) -> anyhow::Result<()> {
         self.settle().await?;
+        let running = self.nodes.iter().filter(|node| node.is_running());
+        let ids: Vec<u64> = running.map(|node| node.id).collect();
         self.stop().await?;
         let cli = self.offline_cli();
-        for node in &self.nodes {
+        let stopped = || self.nodes.iter().filter(|node| ids.contains(&node.id));
+        for node in stopped() {
             let _report = verify_clean(&cli, &node.data).await?;
         }
-        let folders: Vec<&Path> = self.nodes.iter().map(|node| node.data.as_path()).collect();
+        let folders: Vec<&Path> = stopped().map(|node| node.data.as_path()).collect();
         replicas::equal(&cli, &folders).await
     }
 }

@@ -18,6 +18,7 @@ use seriatim_runtime::{clock, task};
 use super::{
     client::{Client, TOPIC},
     machines::Machines,
+    members,
     nemesis::{Fault, Nemesis},
     rpc::{Answer, Call, Switchboard},
     workload,
@@ -33,6 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The topic's: small segments, sealed after five seconds, so that trims drop some.
 const SETTINGS: [(&str, &str); 2] = [("segment.bytes", "1048576"), ("retention.ms", "40000")];
+
+/// Members of the consumer group that live at the same time.
+const SEATS: usize = 3;
 
 /// How a run is made up.
 #[derive(Debug, Clone)]
@@ -193,8 +197,11 @@ impl Run {
         let healed = self.world.now();
         let probes = self.crew(|client| {
             let all = 0..client.partitions;
-            all.map(|p| -> Job { Box::pin(workload::probe(client.clone(), 90, p)) })
-                .collect()
+            let mut jobs: Vec<Job> = all
+                .map(|p| -> Job { Box::pin(workload::probe(client.clone(), 90, p)) })
+                .collect();
+            jobs.push(Box::pin(members::progress(client.clone())));
+            jobs
         })?;
         if self.world.run_until(PATIENCE, || probes.done()) {
             self.history.lock().recovered_after = Some(self.world.now() - healed);
@@ -213,8 +220,11 @@ impl Run {
     fn read_finals(&mut self) -> io::Result<()> {
         let readers = self.crew(|client| {
             let all = 0..client.partitions;
-            all.map(|p| -> Job { Box::pin(workload::read_all(client.clone(), p)) })
-                .collect()
+            let mut jobs: Vec<Job> = all
+                .map(|p| -> Job { Box::pin(workload::read_all(client.clone(), p)) })
+                .collect();
+            jobs.push(Box::pin(members::settle(client.clone())));
+            jobs
         })?;
         if !self.world.run_until(PATIENCE, || readers.done()) {
             self.note("a partition could not be read to its end");
@@ -288,6 +298,11 @@ fn workers(client: &Client) -> Vec<Job> {
             pause,
         )));
     }
+    for _ in 0..SEATS {
+        jobs.push(Box::pin(members::seat(client.clone())));
+    }
+    let pause = Duration::from_millis(400);
+    jobs.push(Box::pin(members::watch(client.clone(), pause)));
     for reader in 1..=3 {
         let pause = Duration::from_millis(50);
         jobs.push(Box::pin(workload::consume(client.clone(), reader, pause)));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use seriatim_cluster::{Cluster, is_internal};
+use seriatim_groups::Groups;
 use seriatim_partition::Partition;
 use seriatim_proto::{
     error::ErrorCode,
@@ -11,6 +12,7 @@ use seriatim_proto::{
 };
 use seriatim_runtime::clock::{self, Instant};
 use seriatim_storage::Storage;
+use tokio_util::sync::CancellationToken;
 
 use crate::{budget::Budget, metrics::Metrics};
 
@@ -33,21 +35,35 @@ impl Default for BrokerLimits {
 #[derive(Debug, Clone)]
 pub struct Broker {
     pub(crate) cluster: Cluster,
+    pub(crate) groups: Groups,
     pub(crate) storage: Storage,
     /// Bytes of batches that are being appended.
     pub(crate) budget: Arc<Budget>,
     pub(crate) metrics: Arc<Metrics>,
+    stopping: CancellationToken,
 }
 
 impl Broker {
     /// A broker on this node's part of the cluster.
-    pub fn new(cluster: Cluster, storage: Storage, limits: &BrokerLimits) -> Self {
+    pub fn new(cluster: Cluster, groups: Groups, storage: Storage, limits: &BrokerLimits) -> Self {
         Self {
             cluster,
+            groups,
             storage,
             budget: Arc::new(Budget::new(limits.append_bytes)),
             metrics: Arc::new(Metrics::new()),
+            stopping: CancellationToken::new(),
         }
+    }
+
+    /// The node is about to stop: streams that clients hold end, once what is under way is answered.
+    pub fn stop(&self) {
+        self.stopping.cancel();
+    }
+
+    /// Returns once the node is about to stop.
+    pub async fn stopping(&self) {
+        self.stopping.cancelled().await;
     }
 
     /// The cluster as this node sees it.

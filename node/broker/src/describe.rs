@@ -53,6 +53,7 @@ impl Broker {
                 leader: leader.map_or(0, |leader| leader.node.0),
                 leader_epoch: leader.map_or(-1, |leader| leader.epoch.0),
                 replicas: info.replicas.iter().map(|replica| replica.node.0).collect(),
+                target_replicas: info.target.iter().flatten().map(|r| r.node.0).collect(),
             }
         });
         v1::Topic {
@@ -73,5 +74,8 @@ fn node(info: &NodeInfo) -> v1::Node {
         replication_address: info.replication_addr.clone(),
         http_address: info.http_addr.clone(),
         rack: info.rack.clone(),
+        leaving: info.leaving,
+        controller_voter: info.voter,
+        data_lost_ms: info.data_lost_ms,
     }
 }

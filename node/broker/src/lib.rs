@@ -10,7 +10,9 @@ mod budget;
 mod describe;
 mod errors;
 mod fetch;
+mod groups;
 pub mod metrics;
+mod moves;
 mod produce;
 mod session;
 mod status;
@@ -18,4 +20,5 @@ mod trim;
 
 pub use broker::{Broker, BrokerLimits};
 pub use produce::Reservation;
+pub use seriatim_groups::MemberStream;
 pub use session::FetchSession;

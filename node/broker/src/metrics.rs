@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use metrics::{Counter, Histogram};
-use seriatim_cluster::{LocalReplica, LocalState};
-use seriatim_consensus::Role;
+use seriatim_cluster::{LocalReplica, LocalState, PartitionInfo};
+use seriatim_consensus::{Group, GroupStatus, Role};
 use seriatim_runtime::metric::{self, Kind, Metric, Unit};
 
 use crate::Broker;
@@ -20,6 +20,14 @@ const FETCH_SECONDS: &str = "seriatim_fetch_seconds";
 const REPLICAS: &str = "seriatim_replicas";
 const LAG: &str = "seriatim_replication_lag_entries";
 const LAG_BYTES: &str = "seriatim_replication_lag_bytes";
+
+const UNDER_REPLICATED: &str = "seriatim_under_replicated_partitions";
+const MOVING: &str = "seriatim_moving_partitions";
+const MISPLACED: &str = "seriatim_misplaced_leaders";
+const LEAVING: &str = "seriatim_leaving_nodes";
+
+/// A replica that is further behind is not in sync.
+const IN_SYNC_ENTRIES: u64 = 1_000;
 
 /// The states of a replica, as labels.
 const STATES: [&str; 5] = ["opening", "running", "damaged", "failed", "rebuilding"];
@@ -88,6 +96,27 @@ pub const METRICS: &[Metric] = &[
         meaning: "about how many bytes of log the replicas on that node still lack, over the \
                   partitions that this node leads: what is left of a rebuild",
     },
+    metric::gauge(
+        UNDER_REPLICATED,
+        Unit::Count,
+        "partitions that this node leads of which a replica does not vote, does not answer or is \
+         more than 1000 entries behind",
+    ),
+    metric::gauge(
+        MOVING,
+        Unit::Count,
+        "partitions that this node leads and whose replicas are being moved",
+    ),
+    metric::gauge(
+        MISPLACED,
+        Unit::Count,
+        "partitions that this node leads although another replica is preferred",
+    ),
+    metric::gauge(
+        LEAVING,
+        Unit::Count,
+        "nodes that are being decommissioned, the same on every node",
+    ),
 ];
 
 /// Handles, looked up once. The recorder must be installed before the broker is made.
@@ -121,6 +150,7 @@ impl Broker {
     #[expect(clippy::cast_precision_loss, reason = "gauges")]
     pub fn refresh_gauges(&self) {
         metrics::gauge!(APPEND_IN_FLIGHT).set(self.budget.used() as f64);
+        self.groups.refresh_gauges();
         let replicas = self.cluster.local_replicas();
         let mut states = STATES.map(|state| (state, 0_u32));
         for local in &replicas {
@@ -131,11 +161,38 @@ impl Broker {
         for (state, count) in states {
             metrics::gauge!(REPLICAS, "state" => state).set(count);
         }
+        self.refresh_moves(&replicas);
         let lags = self.lags(&replicas);
         for (node, (entries, bytes)) in lags {
             metrics::gauge!(LAG, "node" => node.to_string()).set(entries as f64);
             metrics::gauge!(LAG_BYTES, "node" => node.to_string()).set(bytes as f64);
         }
+    }
+
+    /// How the partitions that this node leads are spread.
+    #[expect(clippy::cast_precision_loss, reason = "gauges")]
+    fn refresh_moves(&self, replicas: &[LocalReplica]) {
+        let image = self.cluster.image();
+        let me = self.cluster.node_id();
+        let (mut under_replicated, mut moving, mut misplaced) = (0_u32, 0_u32, 0_u32);
+        for local in replicas {
+            let Some(info) = image.partition(&local.tp) else {
+                continue;
+            };
+            let status = local.group.as_ref().map(Group::status);
+            let Some(status) = status.filter(|status| status.state.role == Role::Leader) else {
+                continue;
+            };
+            let preferred = info.replicas.first().map(|replica| replica.node);
+            under_replicated += u32::from(!is_in_sync(info, &status));
+            moving += u32::from(info.is_moving());
+            misplaced += u32::from(preferred != Some(me));
+        }
+        metrics::gauge!(UNDER_REPLICATED).set(under_replicated);
+        metrics::gauge!(MOVING).set(moving);
+        metrics::gauge!(MISPLACED).set(misplaced);
+        let leaving = image.nodes.values().filter(|node| node.leaving).count();
+        metrics::gauge!(LEAVING).set(leaving as f64);
     }
 
     /// The largest lag in entries of each other node's replicas, and the bytes that they all lack, as
@@ -146,9 +203,9 @@ impl Broker {
         let image = self.cluster.image();
         let others = image.nodes.keys().filter(|node| **node != me);
         let mut lags: BTreeMap<u64, (u64, u64)> = others.map(|node| (node.0, (0, 0))).collect();
-        for partition in replicas.iter().filter_map(|local| local.partition.as_ref()) {
-            let log = partition.group().log();
-            let group = partition.group().status();
+        for group in replicas.iter().filter_map(|local| local.group.as_ref()) {
+            let log = group.log();
+            let group = group.status();
             if group.state.role != Role::Leader {
                 continue;
             }
@@ -188,6 +245,22 @@ impl Broker {
         }
         lines
     }
+}
+
+/// Whether every replica of a partition is in sync, as its leader knows it.
+fn is_in_sync(info: &PartitionInfo, status: &GroupStatus) -> bool {
+    let leader = status.state.leader.map(|(replica, _node)| replica);
+    info.replicas.iter().all(|replica| {
+        let mut members = status.membership.iter();
+        let member = members.find(|member| member.replica == replica.id);
+        member.is_some_and(|member| {
+            let lag = status
+                .last_index
+                .saturating_sub(member.matched.unwrap_or_default());
+            let near = lag <= IN_SYNC_ENTRIES || leader == Some(member.replica);
+            member.voter && member.answers && near
+        })
+    })
 }
 
 const fn name(state: &LocalState) -> &'static str {

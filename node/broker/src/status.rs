@@ -21,11 +21,24 @@ impl Broker {
             node_id: me.0,
             cluster_id: image.cluster_id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            replicas: self.cluster.local_replicas().iter().map(replica).collect(),
+            replicas: self.replica_status(),
             fsyncs: stats.fsyncs,
             disk_full: stats.disk_full,
             assigned_replicas: u32::try_from(assigned).unwrap_or(u32::MAX),
+            stopping: self.cluster.is_stopping(),
         }
+    }
+
+    fn replica_status(&self) -> Vec<v1::ReplicaStatus> {
+        let local = self.cluster.local_replicas();
+        let status = local.iter().map(|local| {
+            let stage = self.cluster.move_stage(local.key.group);
+            v1::ReplicaStatus {
+                move_state: stage.map_or("", |stage| stage.text()).to_owned(),
+                ..replica(local)
+            }
+        });
+        status.collect()
     }
 }
 

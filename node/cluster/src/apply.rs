@@ -13,7 +13,8 @@ use seriatim_proto::{
 use wire::{meta_command::Command, meta_reply::Reply};
 
 use crate::{
-    command::{MAX_PRODUCER_BLOCK, Refusal},
+    apply_moves, apply_nodes,
+    command::{self, MAX_PRODUCER_BLOCK, Refusal},
     image::{Image, NodeInfo, PartitionInfo, Replica, Topic, effective_settings},
     placement,
 };
@@ -34,7 +35,8 @@ pub(crate) fn apply(
     if image.cluster_id.is_empty() && !matches!(command, Command::FoundCluster(_)) {
         return Err(Refusal::NotFounded);
     }
-    match command {
+    let version = command::version(&command);
+    let reply = match command {
         Command::FoundCluster(found) => found_cluster(image, found, touched),
         Command::RegisterNode(register) => register_node(image, register, touched),
         Command::CreateTopic(create) => create_topic(image, create, touched),
@@ -42,16 +44,28 @@ pub(crate) fn apply(
         Command::AlterTopic(alter) => alter_topic(image, alter, touched),
         Command::AllocateProducerIds(ids) => allocate_producer_ids(image, &ids),
         Command::ReplaceReplica(replace) => replace_replica(image, &replace, touched),
+        Command::MovePartitions(moves) => apply_moves::move_partitions(image, moves, touched),
+        Command::FinishMove(finish) => apply_moves::finish_move(image, &finish, touched),
+        Command::CancelMove(cancel) => apply_moves::cancel_move(image, &cancel, touched),
+        Command::AddPartitions(add) => apply_moves::add_partitions(image, add, touched),
+        Command::SetLeaving(set) => apply_nodes::set_leaving(image, &set, touched),
+        Command::RemoveNode(remove) => apply_nodes::remove_node(image, &remove, touched),
+        Command::SetControllers(set) => apply_nodes::set_controllers(image, &set, touched),
+    }?;
+    if version > 1 {
+        // Whoever proposed it knew that every node understands it; from now on every node must.
+        image.feature_level = image.feature_level.max(version);
     }
+    Ok(reply)
 }
 
-fn malformed(what: &str) -> Refusal {
+pub(crate) fn malformed(what: &str) -> Refusal {
     Refusal::Malformed {
         what: what.to_owned(),
     }
 }
 
-fn next_replica(image: &mut Image) -> ReplicaId {
+pub(crate) fn next_replica(image: &mut Image) -> ReplicaId {
     let id = ReplicaId(image.next_replica);
     image.next_replica += 1;
     id
@@ -109,7 +123,17 @@ fn register_node(
     }
     let known = image.nodes.get(&node.id).cloned();
     let claimed = node.controller_replica;
+    // What it says is the time now.
+    let now_ms = std::mem::take(&mut node.data_lost_ms);
+    node.leaving = known.as_ref().is_some_and(|known| known.leaving);
     match known {
+        // It was a part of the cluster and was removed since. At an older level nobody is.
+        None if claimed.0 != 0 && image.feature_level > 1 => {
+            return Err(Refusal::UnknownReplica {
+                group: GroupId::METADATA,
+                replica: claimed,
+            });
+        }
         None => {
             node.voter = false;
             node.controller_replica = next_replica(image);
@@ -123,6 +147,7 @@ fn register_node(
             };
             node.voter = known.voter;
             node.controller_replica = known.controller_replica;
+            node.data_lost_ms = known.data_lost_ms;
             if !same {
                 let here = known.replication_addr.as_str();
                 if !here.is_empty() && here != node.replication_addr {
@@ -134,6 +159,7 @@ fn register_node(
                 // The data folder is gone and with it the votes of every replica: none of their
                 // ids may be used again.
                 node.controller_replica = next_replica(image);
+                node.data_lost_ms = now_ms;
                 replace_all(image, node.id, touched);
             }
         }
@@ -205,7 +231,7 @@ fn create_topic(
         partitions.push(PartitionInfo {
             group,
             replicas,
-            founders: None,
+            ..PartitionInfo::default()
         });
     }
     let topic = Topic {
@@ -351,22 +377,24 @@ fn replace_replica(
             .iter()
             .position(holds)
             .ok_or(unknown.clone())?;
-        let replica = topic
-            .partitions
-            .get(partition)
-            .and_then(|partition| {
-                partition
-                    .replicas
-                    .iter()
-                    .position(|replica| replica.id.0 == replace.replica_id)
-            })
-            .ok_or(unknown.clone())?;
+        let known = |partition: &PartitionInfo| {
+            let mut hosted = partition.hosted();
+            hosted.any(|replica| replica.id.0 == replace.replica_id)
+        };
+        if !topic.partitions.get(partition).is_some_and(known) {
+            return Err(unknown);
+        }
         let topic = Arc::make_mut(topic);
-        let partition = topic.partitions.get_mut(partition).ok_or(unknown.clone())?;
+        let partition = topic.partitions.get_mut(partition).ok_or(unknown)?;
         let _ = partition
             .founders
             .get_or_insert_with(|| partition.replicas.clone());
-        partition.replicas.get_mut(replica).ok_or(unknown)?.id = new;
+        let ends = partition.replicas.iter_mut();
+        for replica in ends.chain(partition.target.iter_mut().flatten()) {
+            if replica.id.0 == replace.replica_id {
+                replica.id = new;
+            }
+        }
         let _ = touched.topics.insert(topic.name.clone());
     }
     image.next_replica += 1;
@@ -386,7 +414,7 @@ pub(crate) fn plan_topic(
         check_name(image, &intent.name)?;
     }
     let replicas = match intent.replication_factor {
-        0 => image.nodes.len().clamp(1, 3),
+        0 => image.staying().count().clamp(1, 3),
         wanted => usize::try_from(wanted).unwrap_or(usize::MAX),
     };
     let partitions = usize::try_from(intent.partitions.max(1)).unwrap_or(usize::MAX);

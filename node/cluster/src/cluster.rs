@@ -21,24 +21,25 @@ use tokio_util::sync::CancellationToken;
 use wire::{meta_command::Command, meta_reply::Reply};
 
 use crate::{
-    bootstrap, control,
+    balance, bootstrap, control,
     error::ClusterError,
     gossip,
     image::{Image, Topic},
     internal::{GROUPS_PARTITIONS, GROUPS_TOPIC, InternalHost},
     leaders::{Leader, LeaderTable},
     machine::MetaMachine,
-    probe,
+    moving::Moves,
+    notices, probe,
     reconcile::{self, Replicas},
     records,
     replica::LocalReplica,
-    retention,
+    retention, stopping,
     store::{self, StoreError},
     validate,
 };
 
 /// Most replicas of one partition.
-const MAX_REPLICATION_FACTOR: u32 = 7;
+pub(crate) const MAX_REPLICATION_FACTOR: u32 = 7;
 
 /// Producer ids that a node takes from the controller at once.
 const PRODUCER_BLOCK: u32 = 1000;
@@ -65,6 +66,9 @@ pub struct ClusterOptions {
     /// Bytes of the metadata log before every node drops what its image makes superfluous; default
     /// 64 MiB, the same on every node.
     pub metadata_log_bytes: u64,
+    /// How often this node looks for partitions that it leads although another replica is preferred,
+    /// and hands them over; zero for never (the default).
+    pub leader_balance_interval: Duration,
 }
 
 impl Default for ClusterOptions {
@@ -78,6 +82,7 @@ impl Default for ClusterOptions {
             http_addr: String::new(),
             retention_interval: Duration::from_secs(30),
             metadata_log_bytes: 64 << 20,
+            leader_balance_interval: Duration::ZERO,
         }
     }
 }
@@ -132,6 +137,7 @@ pub(crate) struct Inner {
     pub(crate) replicas: Replicas,
     pub(crate) founding: probe::Founding,
     pub(crate) gossip: gossip::Receiver,
+    pub(crate) moves: Moves,
     /// One topic is placed at a time, so that each sees the load of the one before.
     pub(crate) placing: tokio::sync::Mutex<()>,
     producer_ids: tokio::sync::Mutex<Range<u64>>,
@@ -176,6 +182,7 @@ impl Cluster {
             replicas: Replicas::default(),
             founding: probe::Founding::default(),
             gossip: gossip::Receiver::default(),
+            moves: Moves::default(),
             placing: tokio::sync::Mutex::new(()),
             producer_ids: tokio::sync::Mutex::new(0..0),
         });
@@ -184,6 +191,8 @@ impl Cluster {
         gossip::start(&inner);
         reconcile::start(&inner);
         retention::start(&inner);
+        balance::start(&inner);
+        notices::start(&inner);
         bootstrap::start(&inner);
         Ok(Self { inner })
     }
@@ -395,6 +404,18 @@ impl Cluster {
         }
         let id = ids.next().and_then(|id| i64::try_from(id).ok());
         id.map(ProducerId).ok_or_else(control::unexpected)
+    }
+
+    /// Prepares this node for its end: it asks for no more votes, tells the others so, and hands over
+    /// what it leads, until it leads nothing that another replica could lead, or `deadline`. Says how
+    /// many groups it still leads.
+    pub async fn hand_over(&self, deadline: Instant) -> usize {
+        stopping::hand_over(&self.inner, deadline).await
+    }
+
+    /// Whether [`Cluster::hand_over`] was called.
+    pub fn is_stopping(&self) -> bool {
+        self.inner.gossip.stops()
     }
 
     /// Stops the tasks of this layer and closes this node's partitions.

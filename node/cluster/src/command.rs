@@ -11,13 +11,20 @@ use seriatim_proto::{
     internal::v1 as wire,
 };
 
+use crate::image::Image;
+
 use wire::{meta_command::Command as Kind, meta_reply::Reply as ReplyKind};
 
 /// The newest command version that this software applies.
-pub const COMMAND_VERSION: u32 = 1;
+pub const COMMAND_VERSION: u32 = 2;
 
 /// The feature level of this software: what every node must have before a newer command or format
 /// is proposed.
+///
+/// | level | what came with it |
+/// |---|---|
+/// | 1 | topics, nodes, replicas |
+/// | 2 | moves of replicas, nodes that leave, more partitions; logs that do not begin at 0 |
 pub const FEATURE_LEVEL: u32 = 2;
 
 /// The feature level from which on a partition's log may say where its records begin.
@@ -26,13 +33,51 @@ pub const LOG_START_LEVEL: u32 = 2;
 /// Most producer ids handed out at once.
 pub const MAX_PRODUCER_BLOCK: u32 = 100_000;
 
+/// The version that a command came with, which is also the feature level that every node must have
+/// before it may be proposed.
+pub(crate) const fn version(command: &Kind) -> u32 {
+    match command {
+        Kind::FoundCluster(_)
+        | Kind::RegisterNode(_)
+        | Kind::CreateTopic(_)
+        | Kind::DeleteTopic(_)
+        | Kind::AlterTopic(_)
+        | Kind::AllocateProducerIds(_)
+        | Kind::ReplaceReplica(_) => 1,
+        Kind::MovePartitions(_)
+        | Kind::FinishMove(_)
+        | Kind::CancelMove(_)
+        | Kind::SetLeaving(_)
+        | Kind::RemoveNode(_)
+        | Kind::SetControllers(_)
+        | Kind::AddPartitions(_) => 2,
+    }
+}
+
+/// A command with its version.
+pub(crate) fn versioned(command: Kind) -> wire::MetaCommand {
+    wire::MetaCommand {
+        version: version(&command),
+        command: Some(command),
+    }
+}
+
 /// Encodes a command for the log.
 pub(crate) fn encode(command: Kind) -> Bytes {
-    let command = wire::MetaCommand {
-        version: COMMAND_VERSION,
-        command: Some(command),
-    };
-    command.encode_to_vec().into()
+    versioned(command).encode_to_vec().into()
+}
+
+/// Whether every node understands a command of this version.
+pub(crate) fn allowed(image: &Image, version: u32) -> Result<(), Refusal> {
+    let old = image.nodes.values().find(|n| n.feature_level < version);
+    match old {
+        Some(node) if version > 1 => Err(Refusal::TooOld {
+            node: node.id,
+            level: node.feature_level,
+            needed: version,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Reads a command from the log.
@@ -123,9 +168,57 @@ pub enum Refusal {
     /// The first command, which founds the cluster, has not been applied yet.
     #[error("the cluster is being founded; try again")]
     NotFounded,
-    /// A node whose software knows less than the cluster needs.
+    /// The partition is being moved already.
     #[error(
-        "the software of node {node} is too old (it knows feature level {level}, \
+        "partition {partition} of topic '{topic}' is being moved: wait until that is done, or take \
+         it back with 'seriatim topic reassign --cancel'"
+    )]
+    Moving {
+        /// Its topic.
+        topic: String,
+        /// Its number.
+        partition: u64,
+    },
+    /// No such partition.
+    #[error("topic '{topic}' has no partition {partition}")]
+    UnknownPartition {
+        /// The topic.
+        topic: String,
+        /// The number.
+        partition: u64,
+    },
+    /// The partitions of a topic cannot become fewer.
+    #[error(
+        "topic '{topic}' has {have} partitions: their number can only grow, because records of a \
+         partition that is taken away would be lost"
+    )]
+    FewerPartitions {
+        /// The topic.
+        topic: String,
+        /// Partitions that it has.
+        have: u64,
+    },
+    /// The node gives its replicas away.
+    #[error(
+        "node {node} is being decommissioned and gets no replicas; name another, or take that back \
+         with 'seriatim cluster decommission {node} --cancel'"
+    )]
+    NodeLeaving {
+        /// The node.
+        node: NodeId,
+    },
+    /// The node cannot be removed: it does not leave, or holds something.
+    #[error("node {node} still is a part of the cluster: decommission it first")]
+    NodeInUse {
+        /// The node.
+        node: NodeId,
+    },
+    /// The planner saw an older image; it plans again.
+    #[error("the cluster changed meanwhile; try again")]
+    Outdated,
+    /// A node's software is too old for this.
+    #[error(
+        "node {node} runs a version of seriatim that does not know this (feature level {level}, \
          needed is {needed}); upgrade it first"
     )]
     TooOld {
@@ -157,6 +250,12 @@ impl From<Refusal> for wire::Refusal {
             Refusal::UnknownReplica { group, replica } => (8, String::new(), group.0, replica.0),
             Refusal::AlreadyFounded { cluster_id } => (9, cluster_id, 0, 0),
             Refusal::NotFounded => (11, String::new(), 0, 0),
+            Refusal::Moving { topic, partition } => (12, topic, partition, 0),
+            Refusal::UnknownPartition { topic, partition } => (13, topic, partition, 0),
+            Refusal::FewerPartitions { topic, have } => (14, topic, have, 0),
+            Refusal::NodeLeaving { node } => (15, String::new(), node.0, 0),
+            Refusal::NodeInUse { node } => (16, String::new(), node.0, 0),
+            Refusal::Outdated => (17, String::new(), 0, 0),
             Refusal::TooOld {
                 node,
                 level,
@@ -205,6 +304,25 @@ impl From<wire::Refusal> for Refusal {
             },
             9 => Self::AlreadyFounded { cluster_id: name },
             11 => Self::NotFounded,
+            12 => Self::Moving {
+                topic: name,
+                partition: first,
+            },
+            13 => Self::UnknownPartition {
+                topic: name,
+                partition: first,
+            },
+            14 => Self::FewerPartitions {
+                topic: name,
+                have: first,
+            },
+            15 => Self::NodeLeaving {
+                node: NodeId(first),
+            },
+            16 => Self::NodeInUse {
+                node: NodeId(first),
+            },
+            17 => Self::Outdated,
             18 => Self::TooOld {
                 node: NodeId(first),
                 level: u32::try_from(second).unwrap_or(u32::MAX),
@@ -259,6 +377,21 @@ mod tests {
             Refusal::AlreadyFounded {
                 cluster_id: "u".into(),
             },
+            Refusal::Moving {
+                topic: "m".into(),
+                partition: 5,
+            },
+            Refusal::UnknownPartition {
+                topic: "p".into(),
+                partition: 6,
+            },
+            Refusal::FewerPartitions {
+                topic: "f".into(),
+                have: 7,
+            },
+            Refusal::NodeLeaving { node: NodeId(8) },
+            Refusal::NodeInUse { node: NodeId(9) },
+            Refusal::Outdated,
             Refusal::TooOld {
                 node: NodeId(10),
                 level: 1,

@@ -25,9 +25,10 @@ use wire::{
 use crate::{
     apply,
     cluster::Inner,
-    command::{self, COMMAND_VERSION, Refusal},
+    command::{self, Refusal},
     error::ClusterError,
     image::{Image, Topic},
+    intents,
 };
 
 /// Lane message kind of [`wire::ControlRequest`].
@@ -65,11 +66,12 @@ pub(crate) async fn decide(
     command: Command,
     deadline: Instant,
 ) -> Result<Decided, ClusterError> {
-    let request = Request::Command(wire::MetaCommand {
-        version: COMMAND_VERSION,
-        command: Some(command),
-    });
-    ask(inner, request, deadline).await
+    ask(
+        inner,
+        Request::Command(command::versioned(command)),
+        deadline,
+    )
+    .await
 }
 
 /// Has the controller place and create a topic.
@@ -122,7 +124,7 @@ pub(crate) fn controller(inner: &Inner) -> Option<NodeId> {
     state.leader.map(|(_, node)| node)
 }
 
-async fn ask(
+pub(crate) async fn ask(
     inner: &Arc<Inner>,
     request: Request,
     deadline: Instant,
@@ -237,7 +239,17 @@ async fn answer(inner: &Arc<Inner>, request: wire::ControlRequest, timeout: Dura
     let decide = async {
         match request.request {
             Some(Request::CreateTopic(intent)) => place_topic(inner, &group, &intent).await,
-            Some(Request::Command(command)) => submit(&group, command.encode_to_vec().into()).await,
+            Some(Request::Command(command)) => {
+                match command::allowed(&inner.machine.image(), command.version) {
+                    Ok(()) => submit(&group, command.encode_to_vec().into()).await,
+                    Err(refusal) => refused(refusal),
+                }
+            }
+            Some(Request::Move(intent)) => intents::moves(inner, &group, &intent).await,
+            Some(Request::Leave(intent)) => intents::leave(inner, &group, &intent).await,
+            Some(Request::AddPartitions(intent)) => {
+                intents::add_partitions(inner, &group, &intent).await
+            }
             None => refused(Refusal::UnknownCommand { version: 0 }),
         }
     };
@@ -247,7 +259,7 @@ async fn answer(inner: &Arc<Inner>, request: wire::ControlRequest, timeout: Dura
     }
 }
 
-fn refused(refusal: Refusal) -> Answer {
+pub(crate) fn refused(refusal: Refusal) -> Answer {
     Answer::Done(command::encode_reply(Err(refusal)))
 }
 

@@ -136,9 +136,16 @@ impl Refusal {
             Self::UnknownCommand { .. } | Self::TooOld { .. } => ErrorCode::UnsupportedVersion,
             Self::TopicExists { .. } => ErrorCode::TopicExists,
             Self::UnknownTopic { .. } => ErrorCode::UnknownTopic,
+            Self::UnknownPartition { .. } => ErrorCode::UnknownPartition,
+            Self::Outdated => ErrorCode::NoController,
             Self::NameCollision { .. } => ErrorCode::InvalidTopicName,
             Self::NotEnoughNodes { .. } => ErrorCode::NotEnoughNodes,
-            Self::Malformed { .. } | Self::UnknownNode { .. } => ErrorCode::InvalidRequest,
+            Self::Malformed { .. }
+            | Self::UnknownNode { .. }
+            | Self::Moving { .. }
+            | Self::FewerPartitions { .. }
+            | Self::NodeLeaving { .. }
+            | Self::NodeInUse { .. } => ErrorCode::InvalidRequest,
             Self::NotFounded => ErrorCode::NoController,
             Self::NodeIdTaken { .. }
             | Self::UnknownReplica { .. }

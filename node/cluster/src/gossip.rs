@@ -6,7 +6,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -44,6 +47,27 @@ pub(crate) struct Receiver {
     boots: Mutex<BTreeMap<NodeId, u64>>,
     /// Peers that want this node's full list.
     wanting: Mutex<BTreeSet<NodeId>>,
+    /// Peers that are about to stop and want to lead nothing.
+    stopping: Mutex<BTreeSet<NodeId>>,
+    /// This node is about to stop.
+    stops: AtomicBool,
+}
+
+impl Receiver {
+    /// Nodes that want to lead nothing.
+    pub(crate) fn stopping(&self) -> BTreeSet<NodeId> {
+        self.stopping.lock().clone()
+    }
+
+    /// Whether this node is about to stop.
+    pub(crate) fn stops(&self) -> bool {
+        self.stops.load(Ordering::Acquire)
+    }
+
+    /// This node is about to stop: the others are told with the next message.
+    pub(crate) fn stop(&self) {
+        self.stops.store(true, Ordering::Release);
+    }
 }
 
 /// Starts to tell and to listen.
@@ -62,6 +86,14 @@ async fn follow_nodes(inner: &Arc<Inner>) {
     let mut known: BTreeMap<NodeId, String> = BTreeMap::new();
     loop {
         let now = Arc::clone(&image.borrow_and_update());
+        // Their tasks end by themselves.
+        known.retain(|node, _| {
+            let stays = now.nodes.contains_key(node);
+            if !stays {
+                inner.lane.set_peer(*node, None);
+            }
+            stays
+        });
         for node in now.nodes.values().filter(|node| node.id != inner.me()) {
             if node.replication_addr.is_empty()
                 || known.get(&node.id) == Some(&node.replication_addr)
@@ -90,12 +122,15 @@ async fn tell(inner: &Inner, peer: NodeId, boot: u64) {
     let mut told = 0;
     let mut full = true;
     let mut wants_full = true;
-    loop {
+    let mut told_stop = false;
+    while inner.machine.image().nodes.contains_key(&peer) {
         let _ = changes.borrow_and_update();
         full |= inner.gossip.wanting.lock().remove(&peer);
         let (groups, sequence) = inner.leaders.led_since(if full { 0 } else { told });
-        if full || !groups.is_empty() {
-            let message = message(boot, full, wants_full, groups);
+        let stops = inner.gossip.stops();
+        if full || !groups.is_empty() || stops != told_stop {
+            let mut message = message(boot, full, wants_full, groups);
+            message.stopping = stops;
             let body = Bytes::from(message.encode_to_vec());
             let reply = inner.lane.call(peer, KIND, body, TIMEOUT).await.ok();
             let Some(reply) = reply.and_then(|b| wire::LeaderGossipReply::decode(b).ok()) else {
@@ -104,6 +139,7 @@ async fn tell(inner: &Inner, peer: NodeId, boot: u64) {
                 continue;
             };
             told = sequence;
+            told_stop = stops;
             wants_full = false;
             full = reply.wants_full;
             if full {
@@ -133,6 +169,7 @@ fn message(
         full,
         wants_full,
         groups: groups.collect(),
+        stopping: false,
     }
 }
 
@@ -149,6 +186,14 @@ impl LaneService for Service {
             .iter()
             .map(|led| (GroupId(led.group_id), led.term));
         inner.leaders.told(from, groups);
+        {
+            let mut stopping = inner.gossip.stopping.lock();
+            if gossip.stopping {
+                let _ = stopping.insert(from);
+            } else {
+                let _ = stopping.remove(&from);
+            }
+        }
         let wants_full = {
             let mut boots = inner.gossip.boots.lock();
             if gossip.full {

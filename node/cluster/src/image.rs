@@ -54,6 +54,10 @@ pub struct NodeInfo {
     pub voter: bool,
     /// Version of the software that it runs.
     pub software_version: String,
+    /// Gets no new replicas and gives away those that it has.
+    pub leaving: bool,
+    /// When it came back without its data, in ms since the Unix epoch by its own clock; 0 for never.
+    pub data_lost_ms: u64,
 }
 
 /// A topic.
@@ -77,7 +81,11 @@ pub struct Topic {
 }
 
 /// A partition and who holds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// A move has two ends, `replicas` and `target`. The nodes of both have the log from the moment that
+/// the move is decided until the partition's leader has said that the members of the group are those
+/// of the target: then the target becomes `replicas`, and what is in neither list loses its log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PartitionInfo {
     /// Its Raft group; never reused.
     pub group: GroupId,
@@ -87,6 +95,11 @@ pub struct PartitionInfo {
     /// Invariant: only founders may initialize the group, and only with this set; a replacement
     /// that did would found a second group beside the first.
     pub founders: Option<Vec<Replica>>,
+    /// Where the partition is moving to, the preferred leader first. Invariants: no node occurs twice;
+    /// a node that is in `replicas` too has the same replica id in both.
+    pub target: Option<Vec<Replica>>,
+    /// The move was turned round: it goes back to where it came from.
+    pub returning: bool,
 }
 
 /// One replica of a partition.
@@ -109,6 +122,24 @@ impl Image {
         self.nodes.get(&id).map(|node| &**node)
     }
 
+    /// The nodes that may get replicas.
+    pub fn staying(&self) -> impl Iterator<Item = &Arc<NodeInfo>> {
+        self.nodes.values().filter(|node| !node.leaving)
+    }
+
+    /// Whether a partition has, or is to get, a replica on this node.
+    pub fn holds_replicas(&self, node: NodeId) -> bool {
+        self.partitions()
+            .any(|(_, _, partition)| partition.replica_on(node).is_some())
+    }
+
+    /// The topic and the number of a group's partition.
+    pub fn find_group(&self, group: GroupId) -> Option<(&Arc<Topic>, PartitionId)> {
+        let mut all = self.partitions();
+        let found = all.find(|(_, _, partition)| partition.group == group);
+        found.map(|(topic, number, _)| (topic, number))
+    }
+
     /// Every partition of every topic.
     pub fn partitions(&self) -> impl Iterator<Item = (&Arc<Topic>, PartitionId, &PartitionInfo)> {
         self.topics.values().flat_map(|topic| {
@@ -119,13 +150,13 @@ impl Image {
         })
     }
 
-    /// How many replicas each node holds and how many of them are preferred leaders. Every
-    /// registered node is listed.
+    /// How many replicas each node holds and how many of them are preferred leaders, once all moves
+    /// are finished. Every registered node is listed.
     pub fn load(&self) -> BTreeMap<NodeId, Load> {
         let mut load: BTreeMap<NodeId, Load> =
             self.nodes.keys().map(|&id| (id, Load::default())).collect();
         for (_, _, partition) in self.partitions() {
-            for (position, replica) in partition.replicas.iter().enumerate() {
+            for (position, replica) in partition.goal().iter().enumerate() {
                 let node = load.entry(replica.node).or_default();
                 node.replicas += 1;
                 node.leaders += u64::from(position == 0);
@@ -143,12 +174,31 @@ impl Topic {
 }
 
 impl PartitionInfo {
-    /// The replica on this node.
+    /// The replica on this node, at either end of a move.
     pub fn replica_on(&self, node: NodeId) -> Option<Replica> {
-        self.replicas
-            .iter()
-            .copied()
-            .find(|replica| replica.node == node)
+        self.hosted().find(|replica| replica.node == node)
+    }
+
+    /// Every replica that has a log: those of both ends of a move, each once.
+    pub fn hosted(&self) -> impl Iterator<Item = Replica> {
+        let target = self.target.iter().flatten();
+        let new = target.filter(|replica| !self.replicas.contains(replica));
+        self.replicas.iter().chain(new).copied()
+    }
+
+    /// The replicas that there shall be.
+    pub fn goal(&self) -> &[Replica] {
+        self.target.as_deref().unwrap_or(&self.replicas)
+    }
+
+    /// Whether the replicas are being moved.
+    pub const fn is_moving(&self) -> bool {
+        self.target.is_some()
+    }
+
+    /// The nodes of the goal, the preferred leader first.
+    pub fn goal_nodes(&self) -> Vec<NodeId> {
+        self.goal().iter().map(|replica| replica.node).collect()
     }
 
     /// The replicas that the group was created with.

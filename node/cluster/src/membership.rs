@@ -1,30 +1,17 @@
-//! Makes the members of Raft groups agree with the image: of the metadata group on the node that
-//! leads it, of each partition on the node that leads that.
+//! The metadata group on this node: its first leader, its failure, and the loop in which its leader
+//! steers the cluster.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use seriatim_consensus::{Group, GroupStatus, Role};
-use seriatim_proto::{
-    ids::{GroupId, NodeId, ReplicaId},
-    internal::v1 as wire,
-};
+use seriatim_consensus::{Group, Role};
+use seriatim_proto::ids::GroupId;
 use seriatim_runtime::clock;
 use seriatim_storage::StorageError;
-use wire::{control_reply::Reply as Answer, meta_command::Command};
 
-use crate::{
-    cluster::Inner,
-    command, control,
-    error::ClusterError,
-    image::{Image, PartitionInfo, Replica},
-    own_replica,
-};
+use crate::{cluster::Inner, error::ClusterError, own_replica, steer::Steering};
 
 /// Pause before members that do not yet agree are looked at again.
 const AGAIN: Duration = Duration::from_millis(300);
-
-/// Members by replica id.
-pub(crate) type Members = BTreeMap<ReplicaId, NodeId>;
 
 /// Tries to get a leader for a group that may have none: after a start nobody has heard of a leader,
 /// and waiting for the election timeout costs more than asking. Where there is a leader, its
@@ -95,6 +82,7 @@ async fn controller(inner: &Arc<Inner>, group: &Group) -> String {
             .unwrap_or(members.len())
     };
     elect(group, rank).await;
+    let mut steering = Steering::default();
     loop {
         let (leads, failed) = {
             let state = state.borrow_and_update();
@@ -104,7 +92,10 @@ async fn controller(inner: &Arc<Inner>, group: &Group) -> String {
             return why;
         }
         let _ = image.borrow_and_update();
-        let settled = !leads || steer(inner, group).await;
+        if !leads {
+            steering = Steering::default();
+        }
+        let settled = !leads || steering.step(inner, group).await;
         tokio::select! {
             biased;
             changed = state.changed() => if changed.is_err() {
@@ -116,111 +107,4 @@ async fn controller(inner: &Arc<Inner>, group: &Group) -> String {
             () = clock::sleep(AGAIN), if !settled => {}
         }
     }
-}
-
-/// One step of the controller; `true` if nothing is left to do.
-async fn steer(inner: &Arc<Inner>, group: &Group) -> bool {
-    // Everything decided before this leader must be in its image.
-    if group.read_barrier().await.is_err() {
-        return false;
-    }
-    let image = inner.machine.image();
-    let status = group.status();
-    if image.cluster_id.is_empty() {
-        let founders = voters(&status)
-            .into_iter()
-            .map(|(id, node)| Replica { id, node }.into());
-        let found = Command::FoundCluster(wire::FoundCluster {
-            cluster_id: inner.founding.cluster_id(),
-            founders: founders.collect(),
-        });
-        return matches!(
-            control::submit(group, command::encode(found)).await,
-            Answer::Done(_)
-        );
-    }
-    let (wanted, learners) = controllers(&image);
-    settle_controllers(group, &status, &wanted, &learners).await
-}
-
-/// Who is to vote in the metadata group and who is to learn.
-fn controllers(image: &Image) -> (Members, Members) {
-    let (voters, learners): (Vec<_>, Vec<_>) = image.nodes.values().partition(|node| node.voter);
-    let members = |nodes: Vec<&Arc<crate::image::NodeInfo>>| {
-        nodes
-            .into_iter()
-            .map(|node| (node.controller_replica, node.id))
-            .collect()
-    };
-    (members(voters), members(learners))
-}
-
-async fn settle_controllers(
-    group: &Group,
-    status: &GroupStatus,
-    wanted: &Members,
-    learners: &Members,
-) -> bool {
-    if voters(status) != *wanted {
-        tracing::info!(?wanted, "changing the voters of the metadata group");
-        if let Err(error) = group.change_members(wanted.clone()).await {
-            tracing::warn!(%error, "changing the voters of the metadata group");
-        }
-        return false;
-    }
-    let mut settled = true;
-    for (replica, node) in learners {
-        if status
-            .membership
-            .iter()
-            .any(|member| member.replica == *replica)
-        {
-            continue;
-        }
-        tracing::info!(%replica, %node, "adding a learner to the metadata group");
-        if let Err(error) = group.add_learner(*replica, *node).await {
-            tracing::warn!(%error, %node, "adding a learner to the metadata group");
-            settled = false;
-        }
-    }
-    for member in &status.membership {
-        let wanted = wanted.contains_key(&member.replica) || learners.contains_key(&member.replica);
-        if !wanted && let Err(error) = group.remove(member.replica).await {
-            tracing::warn!(%error, replica = %member.replica, "removing a learner");
-            settled = false;
-        }
-    }
-    settled
-}
-
-fn voters(status: &GroupStatus) -> Members {
-    let voters = status.membership.iter().filter(|member| member.voter);
-    voters.map(|member| (member.replica, member.node)).collect()
-}
-
-/// One step towards these replicas of a partition that this node leads; `true` if nothing is left
-/// to do.
-///
-/// The image of this node may be older than the group's members. A replacement always brings the
-/// highest replica id so far, so members with a higher id than all wanted ones are newer: wait.
-pub(crate) async fn settle_partition(group: &Group, replicas: &[Replica]) -> bool {
-    let wanted = PartitionInfo::members(replicas);
-    let status = group.status();
-    let present = voters(&status);
-    let all: Members = status
-        .membership
-        .iter()
-        .map(|m| (m.replica, m.node))
-        .collect();
-    if present == wanted && all.len() == wanted.len() {
-        return true;
-    }
-    if all.last_key_value().map(|last| last.0) > wanted.last_key_value().map(|last| last.0) {
-        return true;
-    }
-    tracing::info!(group = %group.key().group, ?wanted, "changing the replicas of a partition");
-    if let Err(error) = group.change_members(wanted).await {
-        tracing::warn!(%error, group = %group.key().group, "changing the replicas of a partition");
-    }
-    false
 }

@@ -131,6 +131,8 @@ pub(crate) async fn try_register(
         controller_replica: replica.0,
         voter: false,
         software_version: env!("CARGO_PKG_VERSION").to_owned(),
+        leaving: false,
+        data_lost_ms: u64::try_from(clock::wall_ms()).unwrap_or_default(),
     };
     let register = Command::RegisterNode(wire::RegisterNode { node: Some(node) });
     match control::command(inner, register, clock::now() + REGISTER).await {
@@ -139,6 +141,15 @@ pub(crate) async fn try_register(
         Err(ClusterError::NoController { .. }) => {
             tracing::info!("waiting for a controller: a majority of the first nodes must run");
             Ok(None)
+        }
+        Err(ClusterError::Refused(Refusal::UnknownReplica { .. })) if replica.0 != 0 => {
+            Err(ClusterError::Configuration {
+                what: format!(
+                    "node {} was decommissioned and removed from the cluster; empty its data_dir \
+                     to let it join anew",
+                    inner.me()
+                ),
+            })
         }
         Err(error) => Err(error),
     }
@@ -161,6 +172,15 @@ pub(crate) async fn register(inner: &Arc<Inner>, replica: ReplicaId) -> Result<(
         }
     }
     tracing::info!(node = %inner.me(), "registered with the cluster");
+    // A node that knows of no topic yet would tell its clients that there is none.
+    let mut image = inner.machine.watch();
+    let known = image.wait_for(|image| {
+        let me = image.node(inner.me());
+        me.is_some_and(|me| me.incarnation == inner.incarnation)
+    });
+    if known.await.is_err() {
+        return Err(ClusterError::ShuttingDown);
+    }
     let _ = inner.phase.send_if_modified(|phase| {
         let starting = matches!(phase, Phase::Starting);
         if starting {

@@ -11,7 +11,7 @@ use crate::image::{Image, Load};
 pub struct NotEnoughNodes {
     /// Replicas asked for.
     pub wanted: usize,
-    /// Registered nodes.
+    /// Registered nodes that do not leave.
     pub have: usize,
 }
 
@@ -26,15 +26,15 @@ pub fn place(
     partitions: usize,
     replicas: usize,
 ) -> Result<Vec<Vec<NodeId>>, NotEnoughNodes> {
-    if replicas == 0 || image.nodes.len() < replicas {
+    let have = image.staying().count();
+    if replicas == 0 || have < replicas {
         return Err(NotEnoughNodes {
             wanted: replicas,
-            have: image.nodes.len(),
+            have,
         });
     }
     let racks = racks(image);
-    let mut load = image.load();
-    load.retain(|node, _| image.nodes.contains_key(node));
+    let mut load = load_of_staying(image);
     let placed = (0..partitions)
         .map(|number| {
             let mut nodes = choose(&load, &racks, replicas, number);
@@ -50,8 +50,15 @@ pub fn place(
     Ok(placed)
 }
 
+/// What each node carries that may get replicas.
+pub(crate) fn load_of_staying(image: &Image) -> BTreeMap<NodeId, Load> {
+    let mut load = image.load();
+    load.retain(|node, _| image.node(*node).is_some_and(|node| !node.leaving));
+    load
+}
+
 /// The rack of every node; a node without one is a rack of its own.
-fn racks(image: &Image) -> BTreeMap<NodeId, String> {
+pub(crate) fn racks(image: &Image) -> BTreeMap<NodeId, String> {
     image
         .nodes
         .values()
@@ -95,7 +102,8 @@ fn choose(
     chosen
 }
 
-fn lead_with_least(nodes: &mut [NodeId], load: &BTreeMap<NodeId, Load>) {
+/// Puts the node first that leads least.
+pub(crate) fn lead_with_least(nodes: &mut [NodeId], load: &BTreeMap<NodeId, Load>) {
     let least = nodes
         .iter()
         .enumerate()

@@ -119,7 +119,8 @@ fn assigned(image: &Image, node: NodeId) -> BTreeMap<TopicPartition, (LogKey, Ta
             replica: partition.replica_on(node)?.id,
         };
         let target = Target {
-            replicas: partition.replicas.clone(),
+            goal: partition.goal().to_vec(),
+            moving: partition.is_moving(),
             founders: partition.founders().to_vec(),
             settings: topic.settings.clone(),
         };
@@ -337,7 +338,7 @@ mod tests {
                     id: ReplicaId(group + 10),
                     node: NodeId(1 + group % 2),
                 }],
-                founders: None,
+                ..PartitionInfo::default()
             })
             .collect();
         let topic = Topic {

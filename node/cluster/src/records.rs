@@ -73,6 +73,8 @@ impl From<&NodeInfo> for wire::NodeRecord {
             controller_replica: node.controller_replica.0,
             voter: node.voter,
             software_version: node.software_version.clone(),
+            leaving: node.leaving,
+            data_lost_ms: node.data_lost_ms,
         }
     }
 }
@@ -90,6 +92,8 @@ impl From<wire::NodeRecord> for NodeInfo {
             controller_replica: ReplicaId(record.controller_replica),
             voter: record.voter,
             software_version: record.software_version,
+            leaving: record.leaving,
+            data_lost_ms: record.data_lost_ms,
         }
     }
 }
@@ -123,6 +127,8 @@ impl From<&PartitionInfo> for wire::PartitionRecord {
                 .as_deref()
                 .map(records)
                 .unwrap_or_default(),
+            target: partition.target.as_deref().map(records).unwrap_or_default(),
+            returning: partition.returning,
         }
     }
 }
@@ -136,6 +142,8 @@ impl From<wire::PartitionRecord> for PartitionInfo {
             group: GroupId(record.group_id),
             replicas: replicas(record.replicas),
             founders: Some(replicas(record.founders)).filter(|founders| !founders.is_empty()),
+            target: Some(replicas(record.target)).filter(|target| !target.is_empty()),
+            returning: record.returning,
         }
     }
 }

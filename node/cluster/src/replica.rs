@@ -19,6 +19,7 @@ use crate::{
     error::ClusterError,
     image::{PartitionInfo, Replica},
     membership,
+    moving::{self, Goal},
     opened::{OpenError, Opened},
 };
 
@@ -27,9 +28,6 @@ const REPLACE: Duration = Duration::from_secs(10);
 
 /// Pause before a replica that could not be opened is tried again.
 const REOPEN: Duration = Duration::from_secs(5);
-
-/// Pause between two steps of a change of members.
-const SETTLE: Duration = Duration::from_millis(300);
 
 /// How long each founder in turn has to initialize a new partition.
 const INITIALIZE: Duration = Duration::from_secs(1);
@@ -67,15 +65,18 @@ pub struct LocalReplica {
 /// What the image wants of a replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
-    pub(crate) replicas: Vec<Replica>,
+    /// The replicas that there shall be.
+    pub(crate) goal: Vec<Replica>,
+    /// They are not yet those that there are.
+    pub(crate) moving: bool,
     pub(crate) founders: Vec<Replica>,
     pub(crate) settings: TopicSettings,
 }
 
 impl Target {
-    /// Some replica was replaced since the group was created.
+    /// Some replica was moved or replaced since the group was created.
     fn is_changed(&self) -> bool {
-        self.replicas != self.founders
+        self.moving || self.goal != self.founders
     }
 
     fn is_founder(&self, key: LogKey) -> bool {
@@ -172,6 +173,7 @@ impl ReplicaTask {
         let mut state = group.state();
         let mut target = self.target.borrow_and_update().clone();
         let mut rebuilding = !target.is_founder(self.key);
+        let empty = rebuilding && !group.is_initialized().await.unwrap_or(true);
         partition.set_settings(target.settings.clone());
         self.find_leader(&group, &target);
         let running = if rebuilding {
@@ -180,7 +182,7 @@ impl ReplicaTask {
             LocalState::Running
         };
         self.set(running, Some(partition.clone()));
-        let mut settling: Option<BoxFuture<'static, bool>> = None;
+        let mut settling: Option<BoxFuture<'static, ()>> = None;
         loop {
             let now = state.borrow_and_update().clone();
             let leader = now.leader.map(|(_, node)| node);
@@ -190,11 +192,18 @@ impl ReplicaTask {
             }
             if rebuilding && matches!(now.role, Role::Follower | Role::Leader) {
                 rebuilding = false;
-                tracing::info!(partition = %self.tp, "replica rebuilt");
+                if empty {
+                    tracing::info!(partition = %self.tp, "new replica has received its log");
+                }
                 self.set(LocalState::Running, Some(partition.clone()));
             }
             if now.role == Role::Leader && target.is_changed() && settling.is_none() {
-                settling = Some(settle(group.clone(), target.replicas.clone()));
+                let goal = Goal {
+                    replicas: target.goal.clone(),
+                    moving: target.moving,
+                };
+                settling =
+                    Some(moving::settle(Arc::clone(&self.inner), group.clone(), goal).boxed());
             }
             tokio::select! {
                 biased;
@@ -211,8 +220,8 @@ impl ReplicaTask {
                     // What is being settled may be out of date: begin again.
                     settling = None;
                 }
-                Some(done) = OptionFuture::from(settling.as_mut()) => {
-                    settling = done.then(|| futures::future::pending().boxed());
+                Some(()) = OptionFuture::from(settling.as_mut()) => {
+                    settling = Some(futures::future::pending().boxed());
                 }
             }
             if state.borrow().role != Role::Leader {
@@ -229,7 +238,7 @@ impl ReplicaTask {
                 .iter()
                 .position(|replica| replica.id == self.key.replica)
         };
-        let rank = position(&target.replicas).unwrap_or(0);
+        let rank = position(&target.goal).unwrap_or(0);
         let founder = position(&founders);
         let group = group.clone();
         let cancel = self.cancel.clone();
@@ -281,17 +290,6 @@ impl ReplicaTask {
         }
         self.cancel.cancelled().await;
     }
-}
-
-/// Changes the members until they are these replicas.
-fn settle(group: Group, replicas: Vec<Replica>) -> BoxFuture<'static, bool> {
-    async move {
-        while !membership::settle_partition(&group, &replicas).await {
-            clock::sleep(SETTLE).await;
-        }
-        true
-    }
-    .boxed()
 }
 
 /// Initializes a new partition: the first founder at once, each further one only if nobody did for

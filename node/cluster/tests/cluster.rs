@@ -1,6 +1,10 @@
 //! The cluster layer as a whole: nodes of one process over loopback with real files.
 
 mod common;
+#[path = "parts/leaving.rs"]
+mod leaving;
+#[path = "parts/moves.rs"]
+mod moves;
 
 use std::{collections::BTreeMap, time::Duration};
 

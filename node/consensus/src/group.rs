@@ -4,18 +4,18 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     task::{Context, Poll},
     time::Duration,
 };
 
 use futures::ready;
 use openraft::{
-    ReadPolicy, ServerState,
+    Instant as _, ReadPolicy, ServerState,
     async_runtime::watch::WatchReceiver as _,
     errors::{ClientWriteError, ForwardReason, ForwardToLeader, InitializeError, RaftError},
     impls::OneshotResponder,
-    raft::ClientWriteResult,
+    raft::{ClientWriteResult, Precondition},
     type_config::TypeConfigExt as _,
 };
 use parking_lot::Mutex;
@@ -30,7 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::{
     Applied, ConsensusError, GroupState, GroupStatus, Member, Proposal, ProposeError, Role,
     pace::Pace,
-    raft::{Data, Peer, Raft, Types, from_raft},
+    raft::{Data, Peer, Raft, Types, from_raft, to_raft},
 };
 
 /// Elections of a node's groups that are under way at once. More would wait for each other's votes
@@ -39,6 +39,9 @@ pub(crate) const ELECTIONS: usize = 64;
 
 /// How long an election may keep others waiting.
 const ELECTION: Duration = Duration::from_millis(500);
+
+/// A member that has not answered for so many heartbeats is not counted on.
+const SILENCE: u32 = 4;
 
 /// One group on this node. Cloning is cheap.
 #[derive(Clone)]
@@ -57,6 +60,8 @@ struct Inner {
     compact_after_bytes: Option<u64>,
     /// When a leader was last heard of, or this replica last asked for votes.
     heard: Mutex<Instant>,
+    /// The term in which leadership is being handed over; 0 for none.
+    handing_over: AtomicU64,
 }
 
 impl std::fmt::Debug for Group {
@@ -87,6 +92,7 @@ impl Group {
             pace,
             compact_after_bytes,
             heard: Mutex::new(clock::now()),
+            handing_over: AtomicU64::new(0),
         }))
     }
 
@@ -184,15 +190,23 @@ impl Group {
 
     /// Everything about the group at this moment.
     pub fn status(&self) -> GroupStatus {
-        let (membership, matched) = {
+        let (membership, matched, answered) = {
             let receiver = self.0.raft.metrics();
             let metrics = receiver.borrow_watched();
             (
                 metrics.membership_config.clone(),
                 metrics.replication.clone(),
+                metrics.heartbeat.clone(),
             )
         };
         let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let own = self.0.key.replica.0;
+        let since = Duration::from_millis(self.0.raft.config().heartbeat_interval) * SILENCE;
+        let answers = |replica: &u64| {
+            let times = answered.as_ref();
+            let last = times.and_then(|times| times.get(replica).copied().flatten());
+            last.is_some_and(|at| at.elapsed() < since)
+        };
         let member = |(replica, peer): (&u64, &Peer)| Member {
             replica: ReplicaId(*replica),
             node: peer.node,
@@ -201,10 +215,13 @@ impl Group {
                 .as_ref()
                 .and_then(|matched| matched.get(replica))
                 .and_then(|id| id.as_ref().map(|id| id.index)),
+            answers: *replica == own || answers(replica),
         };
         GroupStatus {
             state: self.0.state.borrow().clone(),
             membership: membership.nodes().map(member).collect(),
+            membership_id: membership.log_id().as_ref().map(from_raft),
+            joint: membership.membership().get_joint_config().len() > 1,
             last_index: self.0.log.last_log_id().map_or(0, |id| id.index),
             applied: *self.0.applied.lock(),
         }
@@ -220,35 +237,32 @@ impl Group {
         }
     }
 
-    /// Adds a member without a vote and waits until it has nearly caught up.
+    /// Adds a member without a vote; does not wait for it to catch up.
     pub async fn add_learner(
         &self,
         replica: ReplicaId,
         node: NodeId,
     ) -> Result<(), ConsensusError> {
-        let added = Box::pin(self.0.raft.add_learner(replica.0, Peer { node }, true)).await;
+        let added = Box::pin(self.0.raft.add_learner(replica.0, Peer { node }, false)).await;
         added.map(|_response| ()).map_err(refused)
     }
 
-    /// Makes `voters` the voters: new ones catch up first, then the change is joint.
-    pub async fn change_members(
+    /// Makes `voters`, all of them members, the voters, in a joint change. Members that do not vote any
+    /// more learn if `retain`; otherwise they are gone. Refused where the members are no longer those
+    /// of `seen`, which the caller decided by.
+    pub async fn change_voters(
         &self,
-        voters: BTreeMap<ReplicaId, NodeId>,
+        voters: BTreeSet<ReplicaId>,
+        seen: Option<LogId>,
+        retain: bool,
     ) -> Result<(), ConsensusError> {
-        let known: BTreeSet<ReplicaId> = self
-            .status()
-            .membership
-            .iter()
-            .map(|member| member.replica)
-            .collect();
-        for (replica, node) in voters
-            .iter()
-            .filter(|(replica, _node)| !known.contains(replica))
-        {
-            self.add_learner(*replica, *node).await?;
-        }
-        let ids: BTreeSet<u64> = voters.keys().map(|replica| replica.0).collect();
-        let changed = Box::pin(self.0.raft.change_membership(ids, false)).await;
+        let ids: BTreeSet<u64> = voters.iter().map(|replica| replica.0).collect();
+        let last_membership_log_id = seen.map(to_raft);
+        let unchanged = Precondition::LastMembershipLogId {
+            last_membership_log_id,
+        };
+        let change = self.0.raft.change_membership_if(ids, retain, [unchanged]);
+        let changed = Box::pin(change).await;
         changed.map(|_response| ()).map_err(refused)
     }
 
@@ -259,18 +273,18 @@ impl Group {
         changed.map(|_response| ()).map_err(refused)
     }
 
-    /// Hands leadership over; the target must be a voter that is reachable and caught up.
-    pub async fn transfer_leader(&self, to: ReplicaId) -> Result<(), ConsensusError> {
-        let trigger = self.0.raft.trigger();
-        let sent = Box::pin(trigger.transfer_leader(to.0)).await;
-        sent.map_err(|fatal| ConsensusError::Stopped(fatal.to_string()))
+    pub(crate) fn handing_over_in(&self) -> &AtomicU64 {
+        &self.0.handing_over
     }
 
     /// Asks for votes once it is this group's turn, if a pre-vote says that it could win; then waits
     /// for a leader. `false`: there is none after `within`.
     pub async fn elect(&self, within: Duration) -> bool {
-        let turn = Arc::clone(&self.0.elections).acquire_owned().await;
-        self.elect_in_turn(turn.ok(), within).await
+        match Arc::clone(&self.0.elections).acquire_owned().await {
+            Ok(turn) => self.elect_in_turn(turn, within).await,
+            // The node is about to stop and wants to lead nothing.
+            Err(_closed) => self.led(within).await,
+        }
     }
 
     /// Asks for votes in the background if it can be now; says so.
@@ -280,13 +294,13 @@ impl Group {
         };
         let group = self.clone();
         drop(task::spawn("election", async move {
-            group.elect_in_turn(Some(turn), ELECTION).await
+            group.elect_in_turn(turn, ELECTION).await
         }));
         true
     }
 
     /// The turn is held until the election is over.
-    async fn elect_in_turn(&self, _turn: Option<OwnedSemaphorePermit>, within: Duration) -> bool {
+    async fn elect_in_turn(&self, _turn: OwnedSemaphorePermit, within: Duration) -> bool {
         self.heard_from_leader();
         let trigger = self.0.raft.trigger();
         if let Err(fatal) = Box::pin(trigger.elect(true)).await {

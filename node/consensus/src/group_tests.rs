@@ -390,7 +390,7 @@ async fn proposals_keep_their_order_through_changes_of_leader() {
             tokio::task::yield_now().await;
             let to = ReplicaId(node_id((leader + 1) % 3).0);
             // It may have lost its place meanwhile.
-            let _sent = cluster.group(leader, 0).transfer_leader(to).await;
+            let _sent = cluster.group(leader, 0).hand_over(to).await;
         };
         let (mut some, ()) = tokio::join!(proposing, moving);
         acked.append(&mut some);

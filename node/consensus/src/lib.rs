@@ -13,6 +13,7 @@ mod driver;
 mod group;
 #[cfg(test)]
 mod group_tests;
+mod handover;
 mod lane;
 mod log_store;
 mod machine;

@@ -6,7 +6,7 @@ use openraft::{Config, SnapshotPolicy};
 use parking_lot::{Mutex, RwLock};
 use seriatim_proto::ids::GroupId;
 use seriatim_runtime::task::TaskGroup;
-use seriatim_storage::{LogOptions, Storage};
+use seriatim_storage::{Log, LogOptions, Storage};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
@@ -99,17 +99,7 @@ impl Consensus {
             return Err(ConsensusError::Open(spec.key));
         }
         let compact_after = machine.compact_after_bytes();
-        let log = inner
-            .storage
-            .open_log(spec.key, log_options(spec.log, compact_after))
-            .await
-            .map_err(|error| {
-                if error.is_damage() {
-                    ConsensusError::Damaged(error)
-                } else {
-                    ConsensusError::Storage(error)
-                }
-            })?;
+        let log = self.open_log(&spec, compact_after).await?;
         let applied = Arc::new(Mutex::new(None));
         let machine = Machine {
             machine,
@@ -163,6 +153,22 @@ impl Consensus {
         Ok(group)
     }
 
+    async fn open_log(
+        &self,
+        spec: &GroupSpec,
+        compact_after: Option<u64>,
+    ) -> Result<Log, ConsensusError> {
+        let options = log_options(spec.log, compact_after);
+        let opened = self.0.storage.open_log(spec.key, options).await;
+        opened.map_err(|error| {
+            if error.is_damage() {
+                ConsensusError::Damaged(error)
+            } else {
+                ConsensusError::Storage(error)
+            }
+        })
+    }
+
     /// Closes a group on this node; its log stays.
     pub async fn close(&self, group: GroupId) {
         let closed = self.0.groups.0.write().remove(&group);
@@ -171,6 +177,11 @@ impl Consensus {
         {
             tracing::warn!(group = group.name(), %error, "the group did not stop cleanly");
         }
+    }
+
+    /// From now on no replica of this node asks for votes, because the node is about to stop.
+    pub fn stop_elections(&self) {
+        self.0.elections.close();
     }
 
     /// The storage that the groups' logs are in.

@@ -139,6 +139,9 @@ pub struct Member {
     pub voter: bool,
     /// On the leader: the last index known to be on the member's disk.
     pub matched: Option<u64>,
+    /// On the leader: the member has answered within the last few heartbeats. The leader itself
+    /// always has.
+    pub answers: bool,
 }
 
 /// A group at one moment.
@@ -148,6 +151,10 @@ pub struct GroupStatus {
     pub state: GroupState,
     /// Members by replica id; empty before the group is initialized.
     pub membership: Vec<Member>,
+    /// The entry that the members are from.
+    pub membership_id: Option<LogId>,
+    /// A change of voters is half done: both the old and the new ones must agree to everything.
+    pub joint: bool,
     /// Last entry in the log.
     pub last_index: u64,
     /// Last entry applied here.
@@ -166,6 +173,9 @@ pub enum ConsensusError {
     /// Not the leader, or a change that Raft refuses now.
     #[error("{0}")]
     Refused(String),
+    /// Leadership was not handed over.
+    #[error("leadership was not handed over: {0}")]
+    NotHandedOver(&'static str),
     /// The group stopped.
     #[error("the group stopped: {0}")]
     Stopped(String),

@@ -41,10 +41,42 @@ impl v1::admin_server::Admin for AdminService {
             .map_err(|error| status::of(&error))
     }
 
+    async fn resize_topic(
+        &self,
+        request: Request<v1::ResizeTopicRequest>,
+    ) -> Result<Response<v1::ResizeTopicResponse>, Status> {
+        answer(self.0.resize_topic(request.into_inner()).await)
+    }
+
+    async fn reassign(
+        &self,
+        request: Request<v1::ReassignRequest>,
+    ) -> Result<Response<v1::ReassignResponse>, Status> {
+        answer(self.0.reassign(request.into_inner()).await)
+    }
+
+    async fn rebalance(
+        &self,
+        request: Request<v1::RebalanceRequest>,
+    ) -> Result<Response<v1::RebalanceResponse>, Status> {
+        answer(self.0.rebalance(request.into_inner()).await)
+    }
+
+    async fn decommission(
+        &self,
+        request: Request<v1::DecommissionRequest>,
+    ) -> Result<Response<v1::DecommissionResponse>, Status> {
+        answer(self.0.decommission(request.into_inner()).await)
+    }
+
     async fn node_status(
         &self,
         _request: Request<v1::NodeStatusRequest>,
     ) -> Result<Response<v1::NodeStatusResponse>, Status> {
         Ok(Response::new(self.0.node_status()))
     }
+}
+
+fn answer<T>(done: Result<T, v1::Error>) -> Result<Response<T>, Status> {
+    done.map(Response::new).map_err(|error| status::of(&error))
 }

@@ -35,6 +35,8 @@ pub(crate) fn produce(
                         return;
                     }
                 }
+                // What was not read had no effect: the client sends it to whoever leads now.
+                () = broker.stopping(), if open => open = false,
                 request = requests.message(), if open && under_way.len() < IN_FLIGHT => {
                     match request {
                         Ok(Some(request)) => {
@@ -92,6 +94,14 @@ pub(crate) async fn fetch(
                     Err(_broken) => return,
                 },
                 () = sender.closed() => return,
+                () = broker.stopping() => {
+                    let error = v1::Error::new(
+                        ErrorCode::ShuttingDown,
+                        "this node is shutting down; ask the partition's leader",
+                    );
+                    let _gone = sender.send(Err(status::of(&error))).await;
+                    return;
+                }
                 answer = session.next(room), if granted > sent => {
                     let failed = answer.is_err();
                     if let Ok(answer) = &answer {

@@ -25,6 +25,9 @@ use crate::{
 /// was lost, and only the producer can send it again.
 const GAP_PATIENCE: Duration = Duration::from_millis(200);
 
+/// How long an append that came while leadership was handed over waits to hear who leads now.
+const HANDOVER: Duration = Duration::from_secs(1);
+
 /// A batch to append.
 #[derive(Debug, Clone)]
 pub struct Append {
@@ -229,6 +232,16 @@ impl InFlight {
                 reason: format!("a batch was answered with {:?}", applied.reply),
                 maybe_applied: true,
             }),
+            Err(ProposeError::NotLeader {
+                maybe_applied: false,
+                ..
+            }) => {
+                // Leadership is on its way to another replica: the caller should hear which.
+                let left = deadline.saturating_duration_since(clock::now());
+                let group = &partition.inner.group;
+                group.until_handed_over(left.min(HANDOVER)).await;
+                Err(not_leading(partition))
+            }
             Err(error) => Err(proposed(error, term)),
         }
     }
@@ -274,6 +287,19 @@ impl From<NotLeading> for AppendError {
                 maybe_applied: false,
             },
         }
+    }
+}
+
+/// What to tell the caller of a proposal that was refused because this replica did not lead.
+fn not_leading(partition: &Partition) -> AppendError {
+    match leading(&partition.inner.state.borrow()) {
+        Err(not) => not.into(),
+        // It leads again, in another term.
+        Ok(_term) => AppendError::NotLeader {
+            leader: None,
+            epoch: LeaderEpoch::default(),
+            maybe_applied: false,
+        },
     }
 }
 

@@ -8,9 +8,8 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-
 use common::{Nodes, append, batch, deadline, eventually, read, timed_batch};
+use seriatim_consensus::Group;
 use seriatim_partition::{At, FetchError, Partition, TrimError};
 use seriatim_proto::{
     ids::{NodeId, Offset, ReplicaId},
@@ -224,15 +223,14 @@ async fn a_follower_that_was_away_begins_at_the_boundary() {
     // It leads, and knows the producers as of then.
     drop(partition);
     nodes.stop_node(leader).await;
-    let other = 6 - leader - away;
     let target = nodes.running[&away].partition.group().key().replica;
-    let sent = nodes.running[&other]
-        .partition
-        .group()
-        .transfer_leader(target)
-        .await;
-    assert!(sent.is_ok());
     let now = nodes.leader().await;
+    if now != away {
+        let group = nodes.running[&now].partition.group().clone();
+        group.hand_over(target).await.unwrap();
+    }
+    let now = nodes.leader().await;
+    assert_eq!(now, away);
     let partition = nodes.running[&now].partition.clone();
     check_records(&partition, 1040).await;
     remembers(&partition, 1038).await;
@@ -256,13 +254,14 @@ async fn a_new_replica_begins_at_the_boundary_while_the_leader_changes() {
     nodes.start_node(lost).await;
     let number = |n: usize| u64::try_from(n).unwrap();
     let other = 6 - leader - lost;
-    let members = BTreeMap::from([
-        (ReplicaId(number(leader)), NodeId(number(leader))),
-        (ReplicaId(number(other)), NodeId(number(other))),
-        (ReplicaId(4), NodeId(number(lost))),
-    ]);
-    let changing = partition.group().change_members(members.clone());
-    let handing_over = partition.group().transfer_leader(ReplicaId(number(other)));
+    let voters = [leader, other, 4].map(|id| ReplicaId(number(id)));
+    let change = async |group: Group| {
+        let _known_already = group.add_learner(ReplicaId(4), NodeId(number(lost))).await;
+        let seen = group.status().membership_id;
+        group.change_voters(voters.into(), seen, false).await
+    };
+    let changing = change(partition.group().clone());
+    let handing_over = partition.group().hand_over(ReplicaId(number(other)));
     // Either may fail for the other.
     let (changed, handed) = tokio::join!(changing, handing_over);
     drop((changed, handed));
@@ -270,7 +269,7 @@ async fn a_new_replica_begins_at_the_boundary_while_the_leader_changes() {
     while !done {
         let now = nodes.leader().await;
         let group = nodes.running[&now].partition.group().clone();
-        done = group.change_members(members.clone()).await.is_ok();
+        done = change(group).await.is_ok();
     }
     let now = nodes.leader().await;
     caught_up(&nodes, lost, now).await;
@@ -278,13 +277,9 @@ async fn a_new_replica_begins_at_the_boundary_while_the_leader_changes() {
     assert!(fresh.group().log().first_index() > 0);
     assert_eq!(start(&fresh), moved.0);
     drop(partition);
-    // The others are gone: what the new one has is all there is.
-    let sent = nodes.running[&now]
-        .partition
-        .group()
-        .transfer_leader(ReplicaId(4))
-        .await;
-    assert!(sent.is_ok());
+    // What the new one has is all there is to go by.
+    let group = nodes.running[&now].partition.group().clone();
+    group.hand_over(ReplicaId(4)).await.unwrap();
     eventually("the new replica leads", || nodes.running[&lost].leads()).await;
     let partition = nodes.leading().await;
     check_records(&partition, 1000).await;

@@ -9,6 +9,7 @@ use seriatim_proto::limits::MAX_TOPIC_PARTITIONS;
 use super::{
     common::{Output, Servers, print, print_json, print_table, setting, settings},
     position,
+    resize::{Reassign, Size},
     trim::{self, Trim},
 };
 
@@ -78,16 +79,23 @@ enum Verb {
         /// Its name
         name: String,
     },
-    /// Change settings; an empty value returns one to its default
+    /// Change settings, the number of partitions or of replicas, while the topic is in use
+    ///
+    /// An empty value returns a setting to its default.
     #[command(after_help = format!("{SETTINGS}\n\nExamples:
   seriatim topic alter flights --set segment.bytes=67108864
-  seriatim topic alter flights --set durability="))]
+  seriatim topic alter flights --set durability=
+  seriatim topic alter flights --partitions 12
+  seriatim topic alter flights --replication-factor 3"))]
     Alter {
         /// Its name
         name: String,
         /// A setting; may be repeated
-        #[arg(long, value_name = "NAME=VALUE", value_parser = setting, required = true)]
+        #[arg(long, value_name = "NAME=VALUE", value_parser = setting,
+            required_unless_present_any = ["partitions", "replication_factor"])]
         set: Vec<(String, String)>,
+        #[command(flatten)]
+        size: Size,
     },
     /// Remove old records of a topic
     #[command(after_help = "Examples:
@@ -105,6 +113,14 @@ enum Verb {
         #[arg(long, value_name = "POSITION", value_parser = position::parse, allow_hyphen_values = true)]
         before: Position,
     },
+    /// Move the replicas of one partition to the nodes that are named
+    ///
+    /// New replicas receive the log before old ones go. The command waits, with progress, until the
+    /// move is done; it goes on by itself if the command is interrupted.
+    #[command(after_help = "Examples:
+  seriatim topic reassign --topic flights --partition 3 --replicas 1,2,4
+  seriatim topic reassign --topic flights --partition 3 --cancel")]
+    Reassign(Reassign),
     /// Delete a topic with all its records
     #[command(after_help = "Example:\n  seriatim topic delete flights --if-exists")]
     Delete {
@@ -138,9 +154,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         }
         Verb::List => list(&admin.list_topics().await?, args.output),
         Verb::Describe { name } => describe(&admin.describe(&name).await?, args.output),
-        Verb::Alter { name, set } => {
-            let all = admin.alter_topic(&name, settings(set)).await?;
-            show_settings(&name, &all, args.output)
+        Verb::Alter { name, set, size } => {
+            if !set.is_empty() {
+                let all = admin.alter_topic(&name, settings(set)).await?;
+                show_settings(&name, &all, args.output)?;
+            }
+            size.apply(&admin, &name, args.output).await
         }
         Verb::Trim {
             name,
@@ -154,6 +173,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             };
             trim::run(&admin, &trim, args.output).await
         }
+        Verb::Reassign(reassign) => reassign.run(&admin, args.output).await,
         Verb::Delete { name, if_exists } => delete(&admin, &name, if_exists, args.output).await,
     }
 }

@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use seriatim_consensus::ConsensusOptions;
+use seriatim_groups::GroupOptions;
 use seriatim_proto::ids::NodeId;
 use seriatim_storage::StorageOptions;
 
@@ -38,6 +39,9 @@ pub(crate) struct Config {
     pub(crate) storage: StorageOptions,
     pub(crate) consensus: ConsensusOptions,
     pub(crate) retention_interval: Duration,
+    /// Zero: leaders stay where they are.
+    pub(crate) leader_balance_interval: Duration,
+    pub(crate) groups: GroupOptions,
 }
 
 /// One "host:port" for each listener.
@@ -100,6 +104,16 @@ fn resolve(settings: &Settings) -> anyhow::Result<Config> {
             "retention_interval_ms",
             settings.retention_interval_ms,
         )?),
+        leader_balance_interval: Duration::from_millis(in_range(
+            "leader_balance_interval_ms",
+            settings.leader_balance_interval_ms,
+        )?),
+        groups: GroupOptions {
+            retention: Duration::from_millis(in_range(
+                "group_retention_ms",
+                settings.group_retention_ms,
+            )?),
+        },
     })
 }
 

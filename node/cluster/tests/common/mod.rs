@@ -101,6 +101,8 @@ impl Node {
 pub(crate) struct Nodes {
     pub(crate) dirs: Vec<TempDir>,
     addresses: Vec<String>,
+    /// Zero: leaders stay where they are.
+    pub(crate) leader_balance: Duration,
     /// Bytes of the metadata log before it is compacted, where not the default.
     pub(crate) metadata_log_bytes: Option<u64>,
     pub(crate) running: BTreeMap<usize, Node>,
@@ -119,6 +121,7 @@ impl Nodes {
         Self {
             dirs: (0..count).map(|_| TempDir::new().unwrap()).collect(),
             addresses,
+            leader_balance: Duration::ZERO,
             metadata_log_bytes: None,
             running: BTreeMap::new(),
         }
@@ -138,6 +141,7 @@ impl Nodes {
             seeds: self.addresses.iter().take(3).cloned().collect(),
             replication_addr: self.address(node),
             grpc_addr: format!("127.0.0.1:{node}"),
+            leader_balance_interval: self.leader_balance,
             ..default
         }
     }

@@ -6,11 +6,16 @@
 
 mod big_restart;
 mod failover;
+mod group_churn;
+mod grow_shrink;
 mod kill_all;
+mod leader_moves;
+mod many_groups;
 mod many_partitions;
 mod memory;
 mod report;
 mod retention;
+mod rolling_restart;
 mod writes;
 
 use std::process::ExitCode;
@@ -23,10 +28,19 @@ use crate::report::Report;
 #[derive(Debug, Parser)]
 struct Args {
     #[command(subcommand)]
-    scenario: Scenario,
+    verb: Verb,
     /// Print one JSON object instead of a table
     #[arg(long, global = true)]
     json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    #[command(flatten)]
+    Scenario(Scenario),
+    /// One member, in a process of its own
+    #[command(hide = true)]
+    GroupMember(group_churn::MemberArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -37,21 +51,35 @@ enum Scenario {
     KillAll(kill_all::Args),
     /// A topic of very many partitions: created, idle, restarted
     ManyPartitions(many_partitions::Args),
+    /// Very many consumer groups: committing at a steady rate, restarted
+    ManyGroups(many_groups::Args),
     /// Much data, and all nodes killed: how long until all of it can be written to?
     BigRestart(big_restart::Args),
+    /// Members of a group are killed, stopped and added while nodes are killed: is every event
+    /// processed, and none again without a reason?
+    GroupChurn(group_churn::Args),
     /// Very many clients that write as fast as they can: how much memory does a node take?
     Memory(memory::Args),
     /// Much is written and little kept: does the disk stay small, and are readers told the truth?
     Retention(retention::Args),
+    /// Leaders are moved to and fro under load: what does a transfer cost a producer?
+    LeaderMoves(leader_moves::Args),
+    /// Three nodes are restarted one after the other under load: does a client notice?
+    RollingRestart(rolling_restart::Args),
+    /// Three nodes become five and three again under load: is anything lost, or without a leader?
+    GrowShrink(grow_shrink::Args),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    match Box::pin(run(args.scenario))
-        .await
-        .and_then(|report| report.print(args.json))
-    {
+    let outcome = match args.verb {
+        Verb::Scenario(scenario) => Box::pin(run(scenario))
+            .await
+            .and_then(|report| report.print(args.json)),
+        Verb::GroupMember(member) => group_churn::member(member).await.map(|()| true),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -68,8 +96,13 @@ async fn run(scenario: Scenario) -> anyhow::Result<Report> {
         Scenario::Failover(args) => failover::run(args).await,
         Scenario::KillAll(args) => kill_all::run(args).await,
         Scenario::ManyPartitions(args) => many_partitions::run(args).await,
+        Scenario::ManyGroups(args) => many_groups::run(args).await,
         Scenario::BigRestart(args) => big_restart::run(args).await,
+        Scenario::GroupChurn(args) => group_churn::run(args).await,
         Scenario::Memory(args) => memory::run(args).await,
         Scenario::Retention(args) => retention::run(args).await,
+        Scenario::LeaderMoves(args) => leader_moves::run(args).await,
+        Scenario::RollingRestart(args) => rolling_restart::run(args).await,
+        Scenario::GrowShrink(args) => grow_shrink::run(args).await,
     }
 }
