@@ -28,6 +28,9 @@ use super::{
 /// Replication port of every node.
 const PORT: u16 = 7402;
 
+/// How often a node looks for old records.
+const RETENTION: Duration = Duration::from_millis(500);
+
 /// Pause before a node that could not start tries again, as a supervisor would.
 const RESTART: Duration = Duration::from_millis(500);
 
@@ -102,6 +105,7 @@ async fn start(spec: &NodeSpec) -> anyhow::Result<Broker> {
         seeds: (1..=spec.nodes).map(address).collect(),
         replication_addr: address(spec.id),
         grpc_addr: format!("{}:7401", host(spec.id)),
+        retention_interval: RETENTION,
         ..ClusterOptions::default()
     };
     let groups = Groups::new(storage.clone(), GroupOptions::default());
@@ -137,6 +141,7 @@ async fn answer(broker: &Broker, call: Call) -> Answer {
     match call {
         Call::Produce(request) => Answer::Produced(broker.produce(request, None).await),
         Call::Fetch(request) => Answer::Fetched(broker.fetch(request).await),
+        Call::Trim(request) => Answer::Trimmed(broker.trim(request).await),
         Call::InitProducer => match broker.init_producer().await {
             Ok(session) => Answer::Producer(session),
             Err(error) => Answer::Failed(error),

@@ -21,6 +21,8 @@ pub enum Call {
     Produce(v1::ProduceRequest),
     /// Read one partition.
     Fetch(v1::FetchRequest),
+    /// Remove the records of one partition below an offset.
+    Trim(v1::TrimPartitionRequest),
     /// A new producer session.
     InitProducer,
     /// A new topic, complete with leaders.
@@ -65,6 +67,8 @@ pub enum Answer {
     Produced(v1::ProduceResponse),
     /// To [`Call::Fetch`].
     Fetched(v1::FetchResponse),
+    /// To [`Call::Trim`].
+    Trimmed(v1::TrimPartitionResponse),
     /// To [`Call::InitProducer`].
     Producer(v1::InitProducerResponse),
     /// To [`Call::CreateTopic`].

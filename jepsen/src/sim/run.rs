@@ -33,6 +33,9 @@ use crate::{
 /// Most virtual time for a step that must succeed without faults.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The topic's: small segments, sealed after five seconds, so that trims drop some.
+const SETTINGS: [(&str, &str); 2] = [("segment.bytes", "1048576"), ("retention.ms", "40000")];
+
 /// Members of the consumer group that live at the same time.
 const SEATS: usize = 3;
 
@@ -313,6 +316,8 @@ fn workers(client: &Client) -> Vec<Job> {
             let job = workload::idempotent(client.clone(), producer, partition, pause);
             jobs.push(Box::pin(job));
         }
+        let pause = Duration::from_secs(2);
+        jobs.push(Box::pin(workload::trim(client.clone(), partition, pause)));
         let pause = Duration::from_millis(150);
         jobs.push(Box::pin(workload::conditional(
             client.clone(),
@@ -339,8 +344,9 @@ async fn create_topic(client: Client, partitions: i32) {
             name: TOPIC.to_owned(),
             partitions,
             replication_factor: 3,
-            // Small segments, so that a short run seals some.
-            settings: [("segment.bytes".to_owned(), (1 << 20).to_string())].into(),
+            settings: SETTINGS
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
             wait_for_leaders: true,
             timeout_ms: 10_000,
             ..v1::CreateTopicRequest::default()
