@@ -12,6 +12,7 @@ const FILES: &[&str] = &[
     "seriatim/v1/group.proto",
     "seriatim/internal/v1/lane.proto",
     "seriatim/internal/v1/cluster.proto",
+    "seriatim/internal/v1/groups.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long a request is repeated where the cluster is not ready for it.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 /// How long a node may take to describe itself.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -66,7 +66,7 @@ pub struct PartitionDescription {
 /// Administration. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Admin {
-    client: Client,
+    pub(crate) client: Client,
 }
 
 impl Admin {
@@ -288,14 +288,14 @@ impl Admin {
         failed.and(if missing { Err(short()) } else { Ok(()) })
     }
 
-    fn learn(&self, topic: &str, partition: i32, error: v1::Error) -> ClientError {
+    pub(crate) fn learn(&self, topic: &str, partition: i32, error: v1::Error) -> ClientError {
         if let Some(hint) = &error.leader {
             self.client.metadata().note_leader(topic, partition, hint);
         }
         ClientError::server(error)
     }
 
-    async fn leader_of(&self, tp: &TopicPartition) -> Result<String, ClientError> {
+    pub(crate) async fn leader_of(&self, tp: &TopicPartition) -> Result<String, ClientError> {
         let partitions = self.client.partitions(&tp.topic).await?;
         if !(0..partitions).contains(&tp.partition.0) {
             return Err(ClientError::UnknownPartition {

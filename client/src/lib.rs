@@ -83,6 +83,7 @@ mod partitioner;
 mod producer;
 mod rt;
 mod status;
+mod trim;
 
 pub use seriatim_proto::{
     compression::Compression,

@@ -73,6 +73,51 @@ pub struct Read {
     pub records: Vec<(i64, Mark)>,
     /// The high watermark that the answer named.
     pub high_watermark: i64,
+    /// The log start offset that the answer named.
+    pub log_start: i64,
+    /// When it was answered.
+    pub at: Duration,
+}
+
+/// One commit of a member of the consumer group, after its last retry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The member; never the same for two.
+    pub member: u64,
+    /// The generation in which the member was told that it owns the partition.
+    pub granted: u64,
+    /// The partition.
+    pub partition: i32,
+    /// The next record to process.
+    pub offset: i64,
+    /// Its end.
+    pub outcome: CommitOutcome,
+    /// When it was first sent.
+    pub from: Duration,
+    /// When it ended.
+    pub at: Duration,
+}
+
+/// How a commit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitOutcome {
+    /// Stored.
+    Acknowledged,
+    /// Certainly not stored.
+    Refused,
+    /// May or may not have been stored.
+    Unknown,
+}
+
+/// One answer to the question where the group is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The partition.
+    pub partition: i32,
+    /// The committed offset, if there is one.
+    pub offset: Option<i64>,
+    /// When it was asked.
+    pub from: Duration,
     /// When it was answered.
     pub at: Duration,
 }
@@ -86,8 +131,15 @@ pub struct History {
     pub reads: Vec<Read>,
     /// After the last fault was healed: each partition read from its start to its end.
     pub finals: BTreeMap<i32, Vec<(i64, Mark)>>,
+    /// Where each partition's final log begins, where retention moved that from 0: what is below was
+    /// removed on purpose.
+    pub starts: BTreeMap<i32, i64>,
     /// After that, per partition and node: the committed log as bytes (or a digest of them).
     pub replicas: BTreeMap<i32, BTreeMap<u64, u64>>,
+    /// Commits in the order in which they ended.
+    pub commits: Vec<Commit>,
+    /// What the group was seen to have committed, in the order of the answers.
+    pub committed: Vec<Committed>,
     /// From the last healing until every partition took an append again; `None` if one never did.
     pub recovered_after: Option<Duration>,
     /// What the nemesis did, for people.
@@ -105,6 +157,17 @@ impl History {
             .filter(acked)
             .map(|a| a.records.len())
             .sum()
+    }
+
+    /// Where a partition's final log begins.
+    pub fn start(&self, partition: i32) -> i64 {
+        self.starts.get(&partition).copied().unwrap_or(0)
+    }
+
+    /// Commits of the consumer group that were acknowledged.
+    pub fn committed(&self) -> usize {
+        let stored = |commit: &&Commit| commit.outcome == CommitOutcome::Acknowledged;
+        self.commits.iter().filter(stored).count()
     }
 
     /// A number that two equal histories share.

@@ -71,8 +71,8 @@ fn main() -> anyhow::Result<ExitCode> {
         ..Options::default()
     };
     println!(
-        "{:>8} {:>8} {:>8} {:>7} {:>9} {:>9}  verdict",
-        "seed", "acked", "read", "faults", "virtual", "recovered"
+        "{:>8} {:>8} {:>8} {:>8} {:>7} {:>9} {:>9}  verdict",
+        "seed", "acked", "read", "commits", "faults", "virtual", "recovered"
     );
     let (mut failed, total) = (Vec::new(), seeds.clone().count());
     for seed in seeds {
@@ -114,9 +114,10 @@ fn print(verdict: &Verdict) -> bool {
         .recovered_after
         .map_or("never".to_owned(), |t| format!("{:.1}s", t.as_secs_f64()));
     println!(
-        "{:>8} {:>8} {reads:>8} {:>7} {:>8.1}s {recovered:>9}  {}",
+        "{:>8} {:>8} {reads:>8} {:>8} {:>7} {:>8.1}s {recovered:>9}  {}",
         verdict.seed,
         history.acknowledged(),
+        history.committed(),
         history.faults.len(),
         verdict.took.as_secs_f64(),
         if verdict.holds() { "ok" } else { "VIOLATED" }

@@ -32,6 +32,11 @@ fn hold(seed: u64) -> Verdict {
         verdict.history.acknowledged() > 50,
         "seed {seed} did next to nothing"
     );
+    let committed = verdict.history.committed();
+    assert!(
+        committed > 10,
+        "seed {seed}: the group committed {committed} times"
+    );
     verdict
 }
 

@@ -16,10 +16,12 @@ const METRICS: &[Metric] = &[Metric {
 }];
 
 /// Every metric, layer by layer.
-fn all() -> [&'static [Metric]; 4] {
+fn all() -> [&'static [Metric]; 6] {
     [
         seriatim_storage::metrics::METRICS,
         seriatim_consensus::metrics::METRICS,
+        seriatim_cluster::metrics::METRICS,
+        seriatim_groups::metrics::METRICS,
         seriatim_broker::metrics::METRICS,
         METRICS,
     ]

@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use seriatim_broker::{Broker, BrokerLimits};
-use seriatim_cluster::{Cluster, ClusterOptions, NoHost};
+use seriatim_cluster::{Cluster, ClusterOptions};
 use seriatim_consensus::{Consensus, Lane};
 use seriatim_gateway::{grpc, http};
+use seriatim_groups::Groups;
 use seriatim_runtime::{
     clock,
     net::Net,
@@ -56,17 +57,20 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     .await
     .with_context(|| listening("listen.replication", &config.listen.replication))?;
     let consensus = Consensus::new(config.consensus.clone(), storage.clone(), lane.clone());
+    let groups = Groups::new(storage.clone(), config.groups.clone());
     let cluster = Cluster::start(
         cluster_options(&config),
         storage.clone(),
         consensus.clone(),
         lane,
-        Arc::new(NoHost),
+        groups.host(),
         tasks.clone(),
     )
     .await?;
+    groups.attach(&cluster);
     let broker = Broker::new(
         cluster.clone(),
+        groups,
         storage.clone(),
         &BrokerLimits {
             append_bytes: config.append_bytes,
@@ -123,7 +127,9 @@ fn cluster_options(config: &Config) -> ClusterOptions {
         grpc_addr: config.advertise.grpc.clone(),
         replication_addr: config.advertise.replication.clone(),
         http_addr: config.advertise.http.clone(),
+        retention_interval: config.retention_interval,
         leader_balance_interval: config.leader_balance_interval,
+        ..ClusterOptions::default()
     }
 }
 

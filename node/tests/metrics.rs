@@ -22,13 +22,20 @@ async fn exported_and_declared_are_the_same() {
     let declared: BTreeMap<&str, &str> = [
         seriatim_storage::metrics::METRICS,
         seriatim_consensus::metrics::METRICS,
+        seriatim_groups::metrics::METRICS,
         seriatim_broker::metrics::METRICS,
     ]
     .into_iter()
     .flatten()
     .map(|metric| (metric.name, metric.kind.name()))
-    // Of other nodes, of which there are none here.
-    .filter(|(name, _kind)| *name != "seriatim_replication_lag_entries")
+    // Of other nodes and of groups, of which there are none here.
+    .filter(|(name, _kind)| {
+        let nowhere = [
+            "seriatim_replication_lag_entries",
+            "seriatim_group_lag_records",
+        ];
+        !nowhere.contains(name)
+    })
     .chain([("seriatim_build_info", "gauge")])
     .collect();
     assert_eq!(exported, declared);

@@ -9,8 +9,8 @@ use seriatim_proto::{
     limits::MAX_GRPC_MESSAGE_BYTES,
     record::{BatchBuilder, ProducerStamp, Record, decode_records},
     v1::{
-        self, admin_client::AdminClient, list_offsets_partition::At, log_client::LogClient,
-        metadata_client::MetadataClient,
+        self, admin_client::AdminClient, groups_client::GroupsClient, list_offsets_partition::At,
+        log_client::LogClient, metadata_client::MetadataClient,
     },
 };
 use tonic::transport::{Channel, Endpoint};
@@ -26,6 +26,8 @@ pub struct Api {
     pub metadata: MetadataClient<Channel>,
     /// The `Admin` service.
     pub admin: AdminClient<Channel>,
+    /// The `Groups` service.
+    pub groups: GroupsClient<Channel>,
 }
 
 impl Api {
@@ -41,6 +43,7 @@ impl Api {
             log: log.max_decoding_message_size(MAX_GRPC_MESSAGE_BYTES),
             metadata: MetadataClient::new(channel.clone()),
             admin: AdminClient::new(channel.clone()),
+            groups: GroupsClient::new(channel.clone()),
             channel,
         })
     }

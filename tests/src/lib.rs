@@ -15,6 +15,7 @@ pub mod grpc;
 mod guardian;
 pub mod http;
 pub mod judge;
+pub mod members;
 pub mod node;
 pub mod overload;
 pub mod ports;

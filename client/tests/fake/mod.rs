@@ -405,6 +405,13 @@ impl v1::log_server::Log for Node {
         Ok(Response::new(v1::ListOffsetsResponse { results }))
     }
 
+    async fn trim_partition(
+        &self,
+        _request: Request<v1::TrimPartitionRequest>,
+    ) -> Result<Response<v1::TrimPartitionResponse>, Status> {
+        Err(Status::unimplemented("this node keeps its records"))
+    }
+
     async fn init_producer(
         &self,
         _request: Request<v1::InitProducerRequest>,

@@ -2,6 +2,7 @@
 
 mod appends;
 mod convergence;
+mod groups;
 mod reads;
 #[cfg(test)]
 mod tests;
@@ -82,6 +83,11 @@ pub fn check(history: &History, recovery_max: Duration) -> Vec<Finding> {
         reads::dense(history),
         reads::agree(history),
         reads::below_high_watermark(history),
+        reads::log_start_grows(history),
+        groups::commits_stay(history),
+        groups::commits_have_authors(history),
+        groups::one_owner(history),
+        groups::commits_grow(history),
         convergence::replicas_identical(history),
         convergence::recovered(history, recovery_max),
         impossible.done(),

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use super::{Finder, Finding};
 use crate::history::{History, Mark, Read};
 
-/// Offsets are dense: every log begins at 0 and has no gap, and neither has any answer.
+/// Offsets are dense: every log begins at its start and has no gap, and neither has any answer.
 pub(super) fn dense(history: &History) -> Finding {
     let mut finder = Finder::new("dense offsets");
     for (partition, log) in &history.finals {
-        for (expected, &(offset, mark)) in (0..).zip(log) {
+        for (expected, &(offset, mark)) in (history.start(*partition)..).zip(log) {
             finder.expect(offset == expected, || {
                 format!("{mark} at {partition}@{offset} where {expected} was due")
             });
@@ -43,6 +43,9 @@ pub(super) fn agree(history: &History) -> Finding {
                         first.0, first.1.node, first.1.at, read.node, read.at
                     )
                 });
+                if offset < history.start(partition) {
+                    continue;
+                }
                 let kept = stays.get(&offset).copied();
                 finder.expect(kept == Some(mark), || {
                     format!(
@@ -52,6 +55,29 @@ pub(super) fn agree(history: &History) -> Finding {
                 });
             }
         }
+    }
+    finder.done()
+}
+
+/// The log start that a node names never goes back, not even after a restart. (Another node that
+/// still believes it leads may name an older one.)
+pub(super) fn log_start_grows(history: &History) -> Finding {
+    let mut finder = Finder::new("log start grows");
+    let mut highest: BTreeMap<(u32, u64, i32), i64> = BTreeMap::new();
+    for read in &history.reads {
+        let key = (read.reader, read.node, read.partition);
+        let before = highest.get(&key).copied().unwrap_or(0);
+        finder.expect(read.log_start >= before, || {
+            let (node, partition, start) = (read.node, read.partition, read.log_start);
+            format!("node {node} named log start {start} of partition {partition} after {before}")
+        });
+        let _last = highest.insert(key, read.log_start.max(before));
+    }
+    for ((_, node, partition), start) in highest {
+        let last = history.start(partition);
+        finder.expect(start <= last, || {
+            format!("node {node} named log start {start} of partition {partition}, at last {last}")
+        });
     }
     finder.done()
 }
@@ -66,7 +92,8 @@ pub(super) fn below_high_watermark(history: &History) -> Finding {
             format!("node {node} served offset {top:?} under high watermark {high}")
         });
         let end = history.finals.get(&read.partition);
-        let end = end.map_or(0, |log| log.last().map_or(0, |&(offset, _)| offset + 1));
+        let start = history.start(read.partition);
+        let end = end.map_or(0, |log| log.last().map_or(start, |&(offset, _)| offset + 1));
         finder.expect(read.high_watermark <= end, || {
             let (node, high) = (read.node, read.high_watermark);
             format!("node {node} named high watermark {high}, the log ended at {end}")

@@ -3,12 +3,34 @@
 use std::time::Duration;
 
 use super::check;
-use crate::history::{Append, History, Mark, Outcome, Read};
+use crate::history::{Append, Commit, CommitOutcome, Committed, History, Mark, Outcome, Read};
 
 const BOUND: Duration = Duration::from_secs(10);
 
 fn mark(producer: u32, number: u64) -> Mark {
     Mark { producer, number }
+}
+
+/// A member's acknowledged commit of partition 0, sent one millisecond before.
+fn committed(member: u64, granted: u64, offset: i64, at: u64) -> Commit {
+    Commit {
+        member,
+        granted,
+        partition: 0,
+        offset,
+        outcome: CommitOutcome::Acknowledged,
+        from: Duration::from_millis(at - 1),
+        at: Duration::from_millis(at),
+    }
+}
+
+fn saw(offset: Option<i64>, at: u64) -> Committed {
+    Committed {
+        partition: 0,
+        offset,
+        from: Duration::from_millis(at - 1),
+        at: Duration::from_millis(at),
+    }
 }
 
 fn good() -> History {
@@ -37,6 +59,7 @@ fn good() -> History {
         partition: 0,
         records: records.to_vec(),
         high_watermark,
+        log_start: 0,
         at: Duration::ZERO,
     };
     History {
@@ -50,6 +73,8 @@ fn good() -> History {
         reads: vec![read(1, 1, &log[..2], 2), read(2, 2, &log[1..], 4)],
         finals: [(0, log)].into(),
         replicas: [(0, [(1, 7), (2, 7), (3, 7)].into())].into(),
+        commits: vec![committed(1, 3, 2, 10), committed(2, 5, 4, 30)],
+        committed: vec![saw(Some(2), 20), saw(Some(4), 40)],
         recovered_after: Some(Duration::from_secs(1)),
         ..History::default()
     }
@@ -161,6 +186,74 @@ fn serving_the_uncommitted_is_found() {
     assert_eq!(beyond, ["below the high watermark"]);
     let replaced = rejected(|h| h.reads[1].records.push((4, mark(1, 3))));
     assert_eq!(replaced, ["readers agree", "below the high watermark"]);
+}
+
+#[test]
+fn what_was_removed_is_not_missed_and_a_start_that_goes_back_is_found() {
+    let trimmed = |h: &mut History| {
+        let _removed = h.finals.get_mut(&0).unwrap().drain(..2);
+        let _none = h.starts.insert(0, 2);
+    };
+    assert_eq!(rejected(trimmed), [""; 0]);
+    let early = rejected(|h| {
+        trimmed(h);
+        let _none = h.starts.insert(0, 1);
+    });
+    assert_eq!(
+        early,
+        [
+            "acknowledged, exactly once",
+            "dense offsets",
+            "readers agree"
+        ]
+    );
+    let back = rejected(|h| {
+        trimmed(h);
+        h.reads[0].log_start = 2;
+        let again = Read {
+            log_start: 1,
+            ..h.reads[0].clone()
+        };
+        h.reads.push(again);
+    });
+    assert_eq!(back, ["log start grows"]);
+    let forgotten = rejected(|h| h.reads[0].log_start = 1);
+    assert_eq!(forgotten, ["log start grows"]);
+}
+
+#[test]
+fn commits_that_are_lost_or_go_back_are_found() {
+    let lost = rejected(|h| h.committed[1].offset = Some(2));
+    assert_eq!(lost, ["commits stay"]);
+    let forgotten = rejected(|h| h.committed[0].offset = None);
+    assert_eq!(forgotten, ["commits stay"]);
+    let unseen = rejected(|h| {
+        h.commits[1].outcome = CommitOutcome::Unknown;
+        h.committed.push(saw(Some(2), 50));
+    });
+    assert_eq!(unseen, ["commits stay"]);
+    let back = rejected(|h| {
+        h.commits.push(committed(3, 6, 3, 50));
+    });
+    assert_eq!(back, ["commits grow"]);
+}
+
+#[test]
+fn commits_without_an_author_are_found() {
+    let refused = rejected(|h| h.commits[1].outcome = CommitOutcome::Refused);
+    assert_eq!(refused, ["commits have authors"]);
+    let invented = rejected(|h| h.committed[1].offset = Some(9));
+    assert_eq!(invented, ["commits have authors"]);
+}
+
+#[test]
+fn a_commit_of_an_owner_of_old_is_found() {
+    let fenced = rejected(|h| h.commits.push(committed(1, 3, 4, 50)));
+    assert_eq!(fenced, ["one owner at a time"]);
+    let granted_again = rejected(|h| h.commits.push(committed(1, 6, 4, 50)));
+    assert_eq!(granted_again, [""; 0]);
+    let at_once = rejected(|h| h.commits.push(committed(1, 3, 4, 30)));
+    assert_eq!(at_once, [""; 0], "neither came first");
 }
 
 #[test]

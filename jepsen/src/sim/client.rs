@@ -149,6 +149,7 @@ impl Client {
             Ok(records) => Ok(Fetched {
                 records,
                 high_watermark: result.high_watermark,
+                log_start: result.log_start_offset,
             }),
             Err(what) => {
                 self.note_impossible(format!(
@@ -172,6 +173,8 @@ pub struct Fetched {
     pub records: Vec<(i64, Mark)>,
     /// The partition's, as the node says.
     pub high_watermark: i64,
+    /// The partition's, as the node says.
+    pub log_start: i64,
 }
 
 /// The records of whole batches that stand back to back.

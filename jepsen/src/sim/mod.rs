@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod machines;
+pub mod members;
 pub mod nemesis;
 pub mod node;
 pub mod rpc;

@@ -1,11 +1,12 @@
 //! One whole node: everything but gRPC, on a simulated disk and network.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{ops::Range, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use seriatim_broker::{Broker, BrokerLimits};
-use seriatim_cluster::{Cluster, ClusterOptions, NoHost};
+use seriatim_broker::{Broker, BrokerLimits, MemberStream};
+use seriatim_cluster::{Cluster, ClusterOptions};
 use seriatim_consensus::{Consensus, ConsensusOptions, Lane};
+use seriatim_groups::{GroupOptions, Groups};
 use seriatim_proto::{
     batch::{HEADER_BYTES, RecordBatch},
     ids::{NodeId, Offset, ProducerId, TopicPartition},
@@ -103,16 +104,19 @@ async fn start(spec: &NodeSpec) -> anyhow::Result<Broker> {
         grpc_addr: format!("{}:7401", host(spec.id)),
         ..ClusterOptions::default()
     };
+    let groups = Groups::new(storage.clone(), GroupOptions::default());
     let cluster = Cluster::start(
         options,
         storage.clone(),
         consensus,
         lane,
-        Arc::new(NoHost),
+        groups.host(),
         tasks,
     )
     .await?;
-    Ok(Broker::new(cluster, storage, &BrokerLimits::default()))
+    groups.attach(&cluster);
+    let limits = BrokerLimits::default();
+    Ok(Broker::new(cluster, groups, storage, &limits))
 }
 
 async fn serve(spec: &NodeSpec, broker: &Broker, mut calls: mpsc::Receiver<Envelope>) {
@@ -141,20 +145,68 @@ async fn answer(broker: &Broker, call: Call) -> Answer {
             Ok(_created) => Answer::Created,
             Err(error) => Answer::Failed(error),
         },
-        Call::Digest { partition, end } => {
-            Answer::Digest(digest(broker, partition, Offset(end)).await)
+        Call::FindCoordinators(request) => match broker.find_coordinators(&request).await {
+            Ok(found) => Answer::Coordinators(found),
+            Err(error) => Answer::Failed(error),
+        },
+        Call::Member {
+            join,
+            requests,
+            responses,
+        } => match broker.join_group(join).await {
+            Ok((member, told)) => {
+                let line = member_line(member, told, requests, responses);
+                let _line = task::spawn("member", line);
+                Answer::Joined
+            }
+            Err(error) => Answer::Failed(error),
+        },
+        Call::Commit(request) => Answer::Committed(broker.commit_offsets(request).await),
+        Call::Offsets(request) => Answer::Offsets(broker.fetch_offsets(request).await),
+        Call::Digest {
+            partition,
+            start,
+            end,
+        } => {
+            let range = Offset(start)..Offset(end);
+            Answer::Digest(digest(broker, partition, range).await)
+        }
+    }
+}
+
+/// Carries a member's messages until one side ends.
+async fn member_line(
+    member: MemberStream,
+    mut told: mpsc::Receiver<v1::MemberResponse>,
+    mut requests: mpsc::Receiver<v1::MemberRequest>,
+    responses: mpsc::Sender<v1::MemberResponse>,
+) {
+    loop {
+        tokio::select! {
+            biased;
+            message = told.recv() => {
+                let Some(message) = message else { return };
+                if responses.send(message).await.is_err() {
+                    return;
+                }
+            }
+            request = requests.recv() => {
+                let Some(request) = request else { return };
+                member.receive(request).await;
+            }
         }
     }
 }
 
 /// FNV-1a over the batches of this node's replica, stamped headers included.
-async fn digest(broker: &Broker, partition: i32, end: Offset) -> Option<u64> {
+async fn digest(broker: &Broker, partition: i32, range: Range<Offset>) -> Option<u64> {
+    let end = range.end;
     let tp = TopicPartition::new(TOPIC, partition);
     let partition = broker.cluster().partition(&tp)?;
     if partition.status().high_watermark < end {
         return None;
     }
-    let (mut hash, mut from) = (0xcbf2_9ce4_8422_2325_u64, Offset(0));
+    let (mut hash, mut from) = (0xcbf2_9ce4_8422_2325_u64, range.start);
     while from < end {
         let log = partition.group().log();
         let batches = log.read_batches(from, end, 1 << 20).await.ok()?;

@@ -15,7 +15,7 @@ pub const MAILBOX: usize = 1024;
 const LATENCY_MAX: Duration = Duration::from_millis(3);
 
 /// A request.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Call {
     /// Append one batch.
     Produce(v1::ProduceRequest),
@@ -25,11 +25,28 @@ pub enum Call {
     InitProducer,
     /// A new topic, complete with leaders.
     CreateTopic(v1::CreateTopicRequest),
-    /// A number that stands for the bytes of this node's committed log of a partition up to the
-    /// offset; only the harness asks.
+    /// Who coordinates a group.
+    FindCoordinators(v1::FindCoordinatorsRequest),
+    /// A member's stream, answered once it has begun.
+    Member {
+        /// Its first message.
+        join: v1::JoinGroup,
+        /// The further ones; broken when either side is gone.
+        requests: mpsc::Receiver<v1::MemberRequest>,
+        /// What the member is told.
+        responses: mpsc::Sender<v1::MemberResponse>,
+    },
+    /// Store offsets of a group.
+    Commit(v1::CommitOffsetsRequest),
+    /// Where a group is.
+    Offsets(v1::FetchOffsetsRequest),
+    /// A number that stands for the bytes of this node's committed log of a partition between two
+    /// offsets; only the harness asks.
     Digest {
         /// The partition.
         partition: i32,
+        /// Where the compared part begins.
+        start: i64,
         /// Where the compared part ends.
         end: i64,
     },
@@ -46,6 +63,14 @@ pub enum Answer {
     Producer(v1::InitProducerResponse),
     /// To [`Call::CreateTopic`].
     Created,
+    /// To [`Call::FindCoordinators`].
+    Coordinators(v1::FindCoordinatorsResponse),
+    /// To [`Call::Member`].
+    Joined,
+    /// To [`Call::Commit`].
+    Committed(v1::CommitOffsetsResponse),
+    /// To [`Call::Offsets`].
+    Offsets(v1::FetchOffsetsResponse),
     /// To [`Call::Digest`]; `None` while the replica is not that far.
     Digest(Option<u64>),
     /// The call failed as a whole.

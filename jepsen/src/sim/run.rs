@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -17,6 +18,7 @@ use seriatim_runtime::{clock, task};
 use super::{
     client::{Client, TOPIC},
     machines::Machines,
+    members,
     nemesis::{Fault, Nemesis},
     rpc::{Answer, Call, Switchboard},
     workload,
@@ -29,6 +31,9 @@ use crate::{
 
 /// Most virtual time for a step that must succeed without faults.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Members of the consumer group that live at the same time.
+const SEATS: usize = 3;
 
 /// How a run is made up.
 #[derive(Debug, Clone)]
@@ -189,8 +194,11 @@ impl Run {
         let healed = self.world.now();
         let probes = self.crew(|client| {
             let all = 0..client.partitions;
-            all.map(|p| -> Job { Box::pin(workload::probe(client.clone(), 90, p)) })
-                .collect()
+            let mut jobs: Vec<Job> = all
+                .map(|p| -> Job { Box::pin(workload::probe(client.clone(), 90, p)) })
+                .collect();
+            jobs.push(Box::pin(members::progress(client.clone())));
+            jobs
         })?;
         if self.world.run_until(PATIENCE, || probes.done()) {
             self.history.lock().recovered_after = Some(self.world.now() - healed);
@@ -209,21 +217,27 @@ impl Run {
     fn read_finals(&mut self) -> io::Result<()> {
         let readers = self.crew(|client| {
             let all = 0..client.partitions;
-            all.map(|p| -> Job { Box::pin(workload::read_all(client.clone(), p)) })
-                .collect()
+            let mut jobs: Vec<Job> = all
+                .map(|p| -> Job { Box::pin(workload::read_all(client.clone(), p)) })
+                .collect();
+            jobs.push(Box::pin(members::settle(client.clone())));
+            jobs
         })?;
         if !self.world.run_until(PATIENCE, || readers.done()) {
             self.note("a partition could not be read to its end");
         }
-        let ends: BTreeMap<i32, i64> = {
+        let ranges: BTreeMap<i32, Range<i64>> = {
             let history = self.history.lock();
-            let end = |log: &Vec<(i64, _)>| log.last().map_or(0, |&(offset, _)| offset + 1);
-            let finals = history.finals.iter();
-            finals.map(|(&p, log)| (p, end(log))).collect()
+            let finals = history.finals.iter().map(|(&partition, log)| {
+                let start = history.start(partition);
+                let end = log.last().map_or(start, |&(offset, _)| offset + 1);
+                (partition, start..end)
+            });
+            finals.collect()
         };
         let comparers = self.crew(|client| {
-            let all = ends.into_iter();
-            all.map(|(p, end)| -> Job { Box::pin(workload::compare(client.clone(), p, end)) })
+            let all = ranges.into_iter();
+            all.map(|(p, range)| -> Job { Box::pin(workload::compare(client.clone(), p, range)) })
                 .collect()
         })?;
         if !self.world.run_until(PATIENCE, || comparers.done()) {
@@ -279,6 +293,11 @@ fn workers(client: &Client) -> Vec<Job> {
             pause,
         )));
     }
+    for _ in 0..SEATS {
+        jobs.push(Box::pin(members::seat(client.clone())));
+    }
+    let pause = Duration::from_millis(400);
+    jobs.push(Box::pin(members::watch(client.clone(), pause)));
     for reader in 1..=3 {
         let pause = Duration::from_millis(50);
         jobs.push(Box::pin(workload::consume(client.clone(), reader, pause)));

@@ -1,7 +1,7 @@
 //! The clients: idempotent producers that retry until they are answered, producers that append on
 //! condition and never retry, consumers that ask any node.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use seriatim_proto::{ids::ProducerId, record::ProducerStamp, v1};
 use seriatim_runtime::rng;
@@ -164,6 +164,12 @@ fn finish(client: &Client, partition: i32, records: Vec<Mark>, outcome: Outcome)
     });
 }
 
+/// Where to go on, if the log now begins after `position`.
+fn removed(error: &v1::Error, position: i64) -> Option<i64> {
+    let start = error.log_start_offset.filter(|start| *start > position);
+    start.filter(|_| error.code() == v1::ErrorCode::OffsetOutOfRange)
+}
+
 /// Reads every partition over and over, from whichever node answers.
 pub async fn consume(client: Client, reader: u32, pause: Duration) {
     let mut positions = vec![0_i64; usize::try_from(client.partitions).unwrap_or_default()];
@@ -179,8 +185,12 @@ pub async fn consume(client: Client, reader: u32, pause: Duration) {
                         partition,
                         records: fetched.records,
                         high_watermark: fetched.high_watermark,
+                        log_start: fetched.log_start,
                         at: client.now(),
                     });
+                }
+                Err(Some(error)) if removed(&error, *position).is_some() => {
+                    *position = removed(&error, *position).unwrap_or_default();
                 }
                 Err(Some(error)) => node = client.after(&error),
                 Err(None) => node = client.any_node(),
@@ -219,16 +229,23 @@ pub async fn probe(client: Client, producer: u32, partition: i32) {
 /// Reads a partition from its start to its high watermark into the history's final log.
 pub async fn read_all(client: Client, partition: i32) {
     let (mut node, mut log) = (client.any_node(), Vec::new());
+    let (mut start, mut from) = (0, 0);
     while !client.stopping() {
-        let from = i64::try_from(log.len()).unwrap_or_default();
         match client.fetch(node, partition, from).await {
             Ok(fetched) => {
-                let end = fetched.records.last().map_or(from, |r| r.0 + 1);
+                from = fetched.records.last().map_or(from, |r| r.0 + 1);
                 log.extend(fetched.records);
-                if end >= fetched.high_watermark {
-                    let _none = client.history.lock().finals.insert(partition, log);
+                if from >= fetched.high_watermark {
+                    let mut history = client.history.lock();
+                    let _none = history.finals.insert(partition, log);
+                    let _none = history.starts.insert(partition, start);
                     return;
                 }
+            }
+            Err(Some(error)) if removed(&error, from).is_some() => {
+                start = removed(&error, from).unwrap_or_default();
+                from = start;
+                log.clear();
             }
             Err(Some(error)) => node = client.after(&error),
             Err(None) => node = client.any_node(),
@@ -237,13 +254,17 @@ pub async fn read_all(client: Client, partition: i32) {
     }
 }
 
-/// Asks every node for the digest of a partition up to `end` until all have answered.
-pub async fn compare(client: Client, partition: i32, end: i64) {
+/// Asks every node for the digest of a partition between two offsets until all have answered.
+pub async fn compare(client: Client, partition: i32, range: Range<i64>) {
     let mut missing: Vec<u64> = (1..=client.nodes).collect();
     while !missing.is_empty() && !client.stopping() {
         let mut still = Vec::new();
         for node in missing {
-            let call = Call::Digest { partition, end };
+            let call = Call::Digest {
+                partition,
+                start: range.start,
+                end: range.end,
+            };
             match client.rpc.call(node, call, PATIENCE).await {
                 Ok(Answer::Digest(Some(digest))) => {
                     let mut history = client.history.lock();

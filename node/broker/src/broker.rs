@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use seriatim_cluster::{Cluster, is_internal};
+use seriatim_groups::Groups;
 use seriatim_partition::Partition;
 use seriatim_proto::{
     error::ErrorCode,
@@ -34,6 +35,7 @@ impl Default for BrokerLimits {
 #[derive(Debug, Clone)]
 pub struct Broker {
     pub(crate) cluster: Cluster,
+    pub(crate) groups: Groups,
     pub(crate) storage: Storage,
     /// Bytes of batches that are being appended.
     pub(crate) budget: Arc<Budget>,
@@ -43,9 +45,10 @@ pub struct Broker {
 
 impl Broker {
     /// A broker on this node's part of the cluster.
-    pub fn new(cluster: Cluster, storage: Storage, limits: &BrokerLimits) -> Self {
+    pub fn new(cluster: Cluster, groups: Groups, storage: Storage, limits: &BrokerLimits) -> Self {
         Self {
             cluster,
+            groups,
             storage,
             budget: Arc::new(Budget::new(limits.append_bytes)),
             metrics: Arc::new(Metrics::new()),

@@ -10,12 +10,15 @@ mod budget;
 mod describe;
 mod errors;
 mod fetch;
+mod groups;
 pub mod metrics;
 mod moves;
 mod produce;
 mod session;
 mod status;
+mod trim;
 
 pub use broker::{Broker, BrokerLimits};
 pub use produce::Reservation;
+pub use seriatim_groups::MemberStream;
 pub use session::FetchSession;

@@ -19,6 +19,7 @@ const FETCH_ERRORS: &str = "seriatim_fetch_errors_total";
 const FETCH_SECONDS: &str = "seriatim_fetch_seconds";
 const REPLICAS: &str = "seriatim_replicas";
 const LAG: &str = "seriatim_replication_lag_entries";
+const LAG_BYTES: &str = "seriatim_replication_lag_bytes";
 
 const UNDER_REPLICATED: &str = "seriatim_under_replicated_partitions";
 const MOVING: &str = "seriatim_moving_partitions";
@@ -108,6 +109,14 @@ pub const METRICS: &[Metric] = &[
         Unit::Count,
         "nodes that are being decommissioned, the same on every node",
     ),
+    Metric {
+        name: LAG_BYTES,
+        kind: Kind::Gauge,
+        unit: Unit::Bytes,
+        labels: &["node"],
+        meaning: "about how many bytes of log the replicas on that node still lack, over the \
+                  partitions that this node leads: what is left of a rebuild",
+    },
 ];
 
 /// Handles, looked up once. The recorder must be installed before the broker is made.
@@ -141,6 +150,7 @@ impl Broker {
     #[expect(clippy::cast_precision_loss, reason = "gauges")]
     pub fn refresh_gauges(&self) {
         metrics::gauge!(APPEND_IN_FLIGHT).set(self.budget.used() as f64);
+        self.groups.refresh_gauges();
         let replicas = self.cluster.local_replicas();
         let mut states = STATES.map(|state| (state, 0_u32));
         for local in &replicas {
@@ -153,8 +163,9 @@ impl Broker {
         }
         self.refresh_moves(&replicas);
         let lags = self.lags(&replicas);
-        for (node, lag) in lags {
-            metrics::gauge!(LAG, "node" => node.to_string()).set(lag as f64);
+        for (node, (entries, bytes)) in lags {
+            metrics::gauge!(LAG, "node" => node.to_string()).set(entries as f64);
+            metrics::gauge!(LAG_BYTES, "node" => node.to_string()).set(bytes as f64);
         }
     }
 
@@ -184,14 +195,16 @@ impl Broker {
         metrics::gauge!(LEAVING).set(leaving as f64);
     }
 
-    /// The largest lag of each other node's replicas, as their leaders here know it.
-    fn lags(&self, replicas: &[LocalReplica]) -> BTreeMap<u64, u64> {
+    /// The largest lag in entries of each other node's replicas, and the bytes that they all lack, as
+    /// their leaders here know it.
+    fn lags(&self, replicas: &[LocalReplica]) -> BTreeMap<u64, (u64, u64)> {
         let me = self.cluster.node_id();
         // A node that this one leads nothing of any more has no lag, not the last one seen.
         let image = self.cluster.image();
         let others = image.nodes.keys().filter(|node| **node != me);
-        let mut lags: BTreeMap<u64, u64> = others.map(|node| (node.0, 0)).collect();
+        let mut lags: BTreeMap<u64, (u64, u64)> = others.map(|node| (node.0, (0, 0))).collect();
         for group in replicas.iter().filter_map(|local| local.group.as_ref()) {
+            let log = group.log();
             let group = group.status();
             if group.state.role != Role::Leader {
                 continue;
@@ -200,8 +213,12 @@ impl Broker {
                 let lag = group
                     .last_index
                     .saturating_sub(member.matched.unwrap_or_default());
-                let largest = lags.entry(member.node.0).or_default();
+                let behind = member
+                    .matched
+                    .map_or_else(|| log.size_bytes(), |matched| log.bytes_behind(matched));
+                let (largest, bytes) = lags.entry(member.node.0).or_default();
                 *largest = lag.max(*largest);
+                *bytes += behind;
             }
         }
         lags

@@ -63,6 +63,8 @@ fn replica(local: &LocalReplica) -> v1::ReplicaStatus {
     };
     let log = group.log();
     let group = group.status();
+    status.log_bytes = log.size_bytes();
+    status.first_index = log.first_index();
     let role = match group.state.role {
         Role::Leader => v1::ReplicaRole::Leader,
         Role::Follower => v1::ReplicaRole::Follower,
@@ -87,8 +89,12 @@ fn replica(local: &LocalReplica) -> v1::ReplicaStatus {
             } else {
                 member.matched
             };
+            let needs_boundary = matched.map_or(0, |at| at + 1) < log.first_index();
+            let lag_bytes = matched.map_or(status.log_bytes, |at| log.bytes_behind(at));
             let matched = matched.unwrap_or_default();
             v1::PeerProgress {
+                lag_bytes,
+                needs_boundary,
                 node_id: member.node.0,
                 replica_id: member.replica.0,
                 matched_index: matched,

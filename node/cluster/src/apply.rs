@@ -114,7 +114,6 @@ fn register_node(
     if node.id.0 == 0 || node.incarnation.is_empty() {
         return Err(malformed("a node needs an id and an incarnation"));
     }
-    let known = image.nodes.get(&node.id).cloned();
     if node.feature_level < image.feature_level {
         return Err(Refusal::TooOld {
             node: node.id,
@@ -122,6 +121,7 @@ fn register_node(
             needed: image.feature_level,
         });
     }
+    let known = image.nodes.get(&node.id).cloned();
     let claimed = node.controller_replica;
     // What it says is the time now.
     let now_ms = std::mem::take(&mut node.data_lost_ms);
@@ -167,7 +167,16 @@ fn register_node(
     let replica = node.controller_replica.0;
     let _ = touched.nodes.insert(node.id);
     let _ = image.nodes.insert(node.id, Arc::new(node));
+    raise_feature_level(image);
     Ok(Reply::ReplicaId(replica))
+}
+
+/// Lets everybody use what every node knows; from then on no node that knows less may register. Level
+/// 1 knew no levels and left the image's at 0, so it is not recorded.
+fn raise_feature_level(image: &mut Image) {
+    let known = image.nodes.values().map(|node| node.feature_level).min();
+    let known = known.filter(|level| *level > 1).unwrap_or_default();
+    image.feature_level = image.feature_level.max(known);
 }
 
 fn replace_all(image: &mut Image, node: NodeId, touched: &mut Touched) {

@@ -33,7 +33,7 @@ use crate::{
     reconcile::{self, Replicas},
     records,
     replica::LocalReplica,
-    stopping,
+    retention, stopping,
     store::{self, StoreError},
     validate,
 };
@@ -45,7 +45,7 @@ pub(crate) const MAX_REPLICATION_FACTOR: u32 = 7;
 const PRODUCER_BLOCK: u32 = 1000;
 
 /// How a node takes part in a cluster.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ClusterOptions {
     /// This node; 1 or more, chosen by its operator.
     pub node_id: NodeId,
@@ -60,9 +60,31 @@ pub struct ClusterOptions {
     pub replication_addr: String,
     /// Address of the HTTP listener as others reach it.
     pub http_addr: String,
+    /// How often all partitions are looked at for old records; default 30 s. Besides, a partition is
+    /// looked at whenever it begins another file.
+    pub retention_interval: Duration,
+    /// Bytes of the metadata log before every node drops what its image makes superfluous; default
+    /// 64 MiB, the same on every node.
+    pub metadata_log_bytes: u64,
     /// How often this node looks for partitions that it leads although another replica is preferred,
-    /// and hands them over; zero for never.
+    /// and hands them over; zero for never (the default).
     pub leader_balance_interval: Duration,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        Self {
+            node_id: NodeId::default(),
+            rack: String::new(),
+            seeds: Vec::new(),
+            grpc_addr: String::new(),
+            replication_addr: String::new(),
+            http_addr: String::new(),
+            retention_interval: Duration::from_secs(30),
+            metadata_log_bytes: 64 << 20,
+            leader_balance_interval: Duration::ZERO,
+        }
+    }
 }
 
 /// A topic to create.
@@ -137,9 +159,10 @@ impl Cluster {
     ) -> Result<Self, ClusterError> {
         validate::options(&options)?;
         let files = storage.clone();
+        let log_bytes = options.metadata_log_bytes;
         let (incarnation, machine) = task::blocking("load-image", move || {
             let incarnation = store::incarnation(files.meta())?;
-            let machine = MetaMachine::load(&files).map_err(store_error)?;
+            let machine = MetaMachine::load(&files, log_bytes).map_err(store_error)?;
             Ok::<_, ClusterError>((incarnation, machine))
         })
         .await?;
@@ -167,6 +190,7 @@ impl Cluster {
         control::serve(&inner);
         gossip::start(&inner);
         reconcile::start(&inner);
+        retention::start(&inner);
         balance::start(&inner);
         notices::start(&inner);
         bootstrap::start(&inner);

@@ -24,8 +24,11 @@ pub const COMMAND_VERSION: u32 = 2;
 /// | level | what came with it |
 /// |---|---|
 /// | 1 | topics, nodes, replicas |
-/// | 2 | moves of replicas, nodes that leave, more partitions |
+/// | 2 | moves of replicas, nodes that leave, more partitions; logs that do not begin at 0 |
 pub const FEATURE_LEVEL: u32 = 2;
+
+/// The feature level from which on a partition's log may say where its records begin.
+pub const LOG_START_LEVEL: u32 = 2;
 
 /// Most producer ids handed out at once.
 pub const MAX_PRODUCER_BLOCK: u32 = 100_000;

@@ -133,12 +133,11 @@ impl Refusal {
     /// The code under which the public API reports this.
     pub const fn code(&self) -> ErrorCode {
         match self {
-            Self::UnknownCommand { .. } => ErrorCode::UnsupportedVersion,
+            Self::UnknownCommand { .. } | Self::TooOld { .. } => ErrorCode::UnsupportedVersion,
             Self::TopicExists { .. } => ErrorCode::TopicExists,
             Self::UnknownTopic { .. } => ErrorCode::UnknownTopic,
             Self::UnknownPartition { .. } => ErrorCode::UnknownPartition,
             Self::Outdated => ErrorCode::NoController,
-            Self::TooOld { .. } => ErrorCode::UnsupportedVersion,
             Self::NameCollision { .. } => ErrorCode::InvalidTopicName,
             Self::NotEnoughNodes { .. } => ErrorCode::NotEnoughNodes,
             Self::Malformed { .. }

@@ -13,6 +13,8 @@
 //! | `balance`, `stopping` | leaderships go where they belong, and away from a node that stops |
 //! | `reconcile`, `replica`, `opened` | this node's partitions, made to agree with the image |
 //! | `internal` | the seam to the layer that runs the partitions of internal topics |
+//! | `leaders`, `gossip` | who leads what |
+//! | `retention` | looks after old records |
 //! | `leaders`, `gossip`, `notices` | who leads what, and what an operator should hear of |
 //!
 //! It knows nothing of how a record is stored or what a client asks for.
@@ -35,6 +37,7 @@ mod internal;
 mod leaders;
 mod machine;
 mod membership;
+pub mod metrics;
 mod moving;
 mod notices;
 mod opened;
@@ -45,6 +48,7 @@ mod probe;
 mod reconcile;
 mod records;
 mod replica;
+mod retention;
 mod steer;
 mod stopping;
 mod store;

@@ -50,6 +50,8 @@ impl State {
 #[derive(Debug)]
 pub(crate) struct MetaMachine {
     storage: Storage,
+    /// Bytes of log after which a snapshot takes its place.
+    log_bytes: u64,
     /// Invariant: the same image and position as on disk, or newer by one batch while it is
     /// written; only `apply` and `install`, of which one runs at a time, change it.
     state: Mutex<State>,
@@ -58,7 +60,7 @@ pub(crate) struct MetaMachine {
 
 impl MetaMachine {
     /// Reads the image from disk.
-    pub(crate) fn load(storage: &Storage) -> Result<Arc<Self>, StoreError> {
+    pub(crate) fn load(storage: &Storage, log_bytes: u64) -> Result<Arc<Self>, StoreError> {
         let (image, applied) = store::load(storage.meta())?;
         let image = Arc::new(image);
         let state = State {
@@ -71,6 +73,7 @@ impl MetaMachine {
         };
         Ok(Arc::new(Self {
             storage: storage.clone(),
+            log_bytes,
             state: Mutex::new(state),
             image: watch::Sender::new(image),
         }))
@@ -159,6 +162,10 @@ impl StateMachine for MetaMachine {
         .await?;
         self.publish(state);
         Ok(replies)
+    }
+
+    fn compact_after_bytes(&self) -> Option<u64> {
+        Some(self.log_bytes)
     }
 
     async fn snapshot(&self) -> Result<Snapshot, SmError> {

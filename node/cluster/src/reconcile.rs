@@ -66,6 +66,17 @@ impl Replicas {
         table.get(tp)?.opened.as_ref()?.log().cloned()
     }
 
+    /// The open event logs with these keys, or all.
+    pub(crate) fn partitions(&self, only: Option<&BTreeSet<LogKey>>) -> Vec<Partition> {
+        let table = self.table.read();
+        let wanted = table
+            .values()
+            .filter(|entry| only.is_none_or(|keys| keys.contains(&entry.key)));
+        wanted
+            .filter_map(|entry| entry.opened.as_ref()?.log().cloned())
+            .collect()
+    }
+
     pub(crate) fn list(&self) -> Vec<LocalReplica> {
         let table = self.table.read();
         let replicas = table.iter().map(|(tp, entry)| LocalReplica {

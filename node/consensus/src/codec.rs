@@ -12,7 +12,7 @@ use openraft::{
     raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse},
 };
 use seriatim_proto::ids::{NodeId, Offset};
-use seriatim_storage::{Frame, FrameKind, LogId};
+use seriatim_storage::{Frame, FrameHead, FrameKind, LogId};
 
 use crate::raft::{
     Data, Membership, Payload, Peer, RaftEntry, RaftLogId, RaftVote, StoredMembership, Types,
@@ -174,6 +174,20 @@ pub(crate) fn to_entry(frame: &Frame) -> Result<RaftEntry> {
         log_id: to_raft(frame.log_id()),
         payload,
     })
+}
+
+/// An entry to be applied.
+pub(crate) fn head_entry(head: FrameHead) -> Result<RaftEntry> {
+    let log_id = to_raft(head.header.log_id);
+    let mut body: Bytes = head.payload.clone();
+    let payload: Payload = match head.header.kind {
+        FrameKind::Batch | FrameKind::Command => EntryPayload::Normal(Data::Head(Box::new(head))),
+        FrameKind::Membership => EntryPayload::Membership(decode_membership(&mut body)?),
+        FrameKind::Blank | FrameKind::LogStart | FrameKind::Mark | FrameKind::Pad => {
+            EntryPayload::Blank
+        }
+    };
+    Ok(RaftEntry { log_id, payload })
 }
 
 pub(crate) fn encode_append(

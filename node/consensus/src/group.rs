@@ -29,6 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{
     Applied, ConsensusError, GroupState, GroupStatus, Member, Proposal, ProposeError, Role,
+    pace::Pace,
     raft::{Data, Peer, Raft, Types, from_raft, to_raft},
 };
 
@@ -55,6 +56,8 @@ struct Inner {
     applied: Arc<Mutex<Option<LogId>>>,
     /// The node's turns to hold elections.
     elections: Arc<Semaphore>,
+    pace: Pace,
+    compact_after_bytes: Option<u64>,
     /// When a leader was last heard of, or this replica last asked for votes.
     heard: Mutex<Instant>,
     /// The term in which leadership is being handed over; 0 for none.
@@ -73,9 +76,9 @@ impl Group {
     pub(crate) fn new(
         (key, name): (LogKey, String),
         raft: Raft,
-        log: Log,
+        (log, applied): (Log, Arc<Mutex<Option<LogId>>>),
         state: watch::Receiver<GroupState>,
-        applied: Arc<Mutex<Option<LogId>>>,
+        (pace, compact_after_bytes): (Pace, Option<u64>),
         elections: Arc<Semaphore>,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -86,6 +89,8 @@ impl Group {
             state,
             applied,
             elections,
+            pace,
+            compact_after_bytes,
             heard: Mutex::new(clock::now()),
             handing_over: AtomicU64::new(0),
         }))
@@ -108,6 +113,16 @@ impl Group {
 
     pub(crate) fn raft(&self) -> &Raft {
         &self.0.raft
+    }
+
+    /// Bytes of log after which the group is compacted, if it is.
+    pub(crate) fn compact_after_bytes(&self) -> Option<u64> {
+        self.0.compact_after_bytes
+    }
+
+    /// Sends no follower entries up to `upto` any more: who lacks them gets the boundary.
+    pub(crate) fn withhold(&self, upto: u64) {
+        self.0.pace.withhold(upto);
     }
 
     pub(crate) fn heard_from_leader(&self) {
@@ -233,8 +248,8 @@ impl Group {
     }
 
     /// Makes `voters`, all of them members, the voters, in a joint change. Members that do not vote any
-    /// more learn if `retain`; otherwise they are gone. Refused where the members are no longer those of `seen`, which the caller
-    /// decided by.
+    /// more learn if `retain`; otherwise they are gone. Refused where the members are no longer those
+    /// of `seen`, which the caller decided by.
     pub async fn change_voters(
         &self,
         voters: BTreeSet<ReplicaId>,

@@ -173,6 +173,7 @@ impl Cluster {
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(400),
             max_append_bytes: MAX_APPEND_BYTES,
+            catch_up_bytes_per_s: 0,
         };
         let consensus = Consensus::new(options, storage.clone(), lane.clone());
         let largest_append = Arc::new(AtomicUsize::new(0));

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod codec;
+mod compact;
 mod driver;
 mod group;
 #[cfg(test)]
@@ -16,9 +17,12 @@ mod log_store;
 mod machine;
 pub mod metrics;
 mod network;
+mod pace;
+mod parts;
 mod raft;
 mod receive;
 mod registry;
+mod replay;
 #[cfg(test)]
 mod suite_tests;
 mod types;
@@ -26,6 +30,7 @@ mod types;
 pub use group::{Group, Pending};
 pub use lane::{Lane, LaneError, LaneService};
 pub use registry::Consensus;
+pub use replay::{ReplayError, applied_entries};
 pub use types::{
     Applied, AppliedEntry, AppliedPayload, AppliedState, ConsensusError, ConsensusOptions,
     GroupSpec, GroupState, GroupStatus, Member, Proposal, ProposeError, Reply, Role, SmError,

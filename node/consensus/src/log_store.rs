@@ -8,17 +8,15 @@ use std::{
 
 use futures::{Stream, stream};
 use openraft::{
-    EntryPayload, OptionalSend, RaftLogReader,
+    OptionalSend, RaftLogReader,
     storage::{IOFlushed, LogState, RaftLogStorage},
 };
-use seriatim_storage::{FrameHead, FrameKind, Log, LogId, Storage};
-
-use bytes::Bytes;
+use seriatim_storage::{Log, LogId, Storage};
 
 use crate::{
     codec,
     raft::{
-        Data, RaftEntry, RaftLogId, RaftVote, Types, from_raft, io_error, to_raft, vote_from_raft,
+        RaftEntry, RaftLogId, RaftVote, Types, from_raft, io_error, to_raft, vote_from_raft,
         vote_to_raft,
     },
 };
@@ -81,7 +79,10 @@ impl RaftLogReader<Types> for LogStore {
                 let heads = log.read_heads(at..stop).await;
                 let items: Vec<io::Result<RaftEntry>> = match heads {
                     Ok(heads) if heads.is_empty() => vec![Err(missing(at))],
-                    Ok(heads) => heads.into_iter().map(head_entry).collect(),
+                    Ok(heads) => heads
+                        .into_iter()
+                        .map(|head| codec::head_entry(head).map_err(io_error))
+                        .collect(),
                     Err(error) => vec![Err(io_error(error))],
                 };
                 let failed = items.iter().any(Result::is_err);
@@ -125,7 +126,12 @@ impl RaftLogReader<Types> for LogStore {
         start: u64,
         end: u64,
     ) -> io::Result<Vec<RaftEntry>> {
-        self.entries(start, end, self.max_read_bytes).await
+        match self.entries(start, end, self.max_read_bytes).await {
+            // Purged while a follower was to be sent it: an empty answer makes openraft look again,
+            // an error would stop the group.
+            Err(_purged) if start < self.log.first_index() => Ok(Vec::new()),
+            result => result,
+        }
     }
 
     async fn get_key_log_ids(
@@ -218,20 +224,4 @@ impl RaftLogStorage<Types> for LogStore {
 
 fn missing(index: u64) -> io::Error {
     io::Error::other(format!("the log has no entry {index}"))
-}
-
-/// An entry to be applied.
-fn head_entry(head: FrameHead) -> io::Result<RaftEntry> {
-    let log_id = to_raft(head.header.log_id);
-    let mut body: Bytes = head.payload.clone();
-    let payload = match head.header.kind {
-        FrameKind::Batch | FrameKind::Command => EntryPayload::Normal(Data::Head(Box::new(head))),
-        FrameKind::Membership => {
-            EntryPayload::Membership(codec::decode_membership(&mut body).map_err(io_error)?)
-        }
-        FrameKind::Blank | FrameKind::LogStart | FrameKind::Mark | FrameKind::Pad => {
-            EntryPayload::Blank
-        }
-    };
-    Ok(RaftEntry { log_id, payload })
 }

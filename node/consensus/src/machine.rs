@@ -27,6 +27,8 @@ pub(crate) struct Machine {
     pub(crate) log: Log,
     /// The last entry applied, for status.
     pub(crate) applied: Arc<Mutex<Option<LogId>>>,
+    /// Held while the boundary is replaced.
+    pub(crate) saving: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Machine {
@@ -49,6 +51,16 @@ impl Machine {
         let Some(log_id) = snapshot.state.log_id else {
             return Ok(());
         };
+        let _one_at_a_time = self.saving.lock().await;
+        // One that was built may be overtaken by one that was installed, and must not replace it:
+        // openraft has heard of the newer one, and the log may begin behind it.
+        if self
+            .log
+            .boundary()
+            .is_some_and(|known| known.log_id >= log_id)
+        {
+            return Ok(());
+        }
         let boundary = Boundary {
             log_id,
             next_offset: snapshot.next_offset,
@@ -143,7 +155,7 @@ impl RaftSnapshotBuilder<Types> for Machine {
     }
 }
 
-fn to_applied(entry: RaftEntry) -> io::Result<AppliedEntry> {
+pub(crate) fn to_applied(entry: RaftEntry) -> io::Result<AppliedEntry> {
     let log_id = from_raft(&entry.log_id);
     let (base_offset, payload) = match entry.payload {
         EntryPayload::Blank => (Offset(0), AppliedPayload::Blank),

@@ -15,10 +15,13 @@ use openraft::{
     },
 };
 use seriatim_proto::ids::{GroupId, NodeId};
+use seriatim_runtime::rng;
 
 use crate::{
     Lane, LaneError, Snapshot, codec,
     lane::{Class, PendingAnswer, Room},
+    pace::Pace,
+    parts,
     raft::{Peer, RaftLogId, Types, unreachable},
     receive::{self, kind},
 };
@@ -37,6 +40,7 @@ type Appended = Result<StreamAppendResult<Types>, RpcError>;
 pub(crate) struct Factory {
     pub(crate) lane: Lane,
     pub(crate) group: GroupId,
+    pub(crate) pace: Pace,
 }
 
 impl Factory {
@@ -44,6 +48,7 @@ impl Factory {
         Client {
             lane: self.lane.clone(),
             group: self.group,
+            pace: self.pace.clone(),
             target,
             node: node.node,
             class,
@@ -71,6 +76,7 @@ impl RaftNetworkFactory<Types> for Factory {
 pub(crate) struct Client {
     lane: Lane,
     group: GroupId,
+    pace: Pace,
     target: u64,
     node: NodeId,
     class: Class,
@@ -89,7 +95,15 @@ impl Client {
         &self,
         request: AppendEntriesRequest<Types>,
     ) -> Result<(PendingAnswer, Room), RpcError> {
+        let first = request.entries.first().map(|entry| entry.log_id.index);
         let parts = codec::encode_append(&mut self.address(), request).map_err(failed)?;
+        if let Some(first) = first.filter(|_| self.class == Class::Append) {
+            let bytes = parts.iter().map(bytes::Bytes::len).sum();
+            self.pace.wait(self.target, first, bytes).await;
+            if self.pace.is_withheld(first) {
+                return Err(failed(Withheld));
+            }
+        }
         let room = if self.class == Class::Control {
             Room::default()
         } else {
@@ -105,6 +119,51 @@ impl Client {
         sent.map(|pending| (pending, room)).map_err(failed)
     }
 
+    /// Sends a snapshot, in parts where it is large; returns the answer to all of it.
+    async fn send_snapshot(
+        &self,
+        vote: &VoteOf<Types>,
+        mut snapshot: Snapshot,
+    ) -> Result<bytes::Bytes, LaneError> {
+        let class = Class::Snapshot;
+        let data = snapshot.data.clone();
+        if data.len() > parts::SNAPSHOT_BYTES_MAX {
+            let text = format!(
+                "the snapshot has {} bytes, at most {} can be sent",
+                data.len(),
+                parts::SNAPSHOT_BYTES_MAX
+            );
+            tracing::error!(group = %self.group, "{text}");
+            return Err(LaneError::Failed(text));
+        }
+        if data.len() <= parts::PART_BYTES {
+            let mut head = self.address();
+            receive::encode_snapshot(&mut head, vote, &snapshot);
+            return self
+                .ask(class, kind::SNAPSHOT, head, SNAPSHOT_TIMEOUT)
+                .await;
+        }
+        let transfer = rng::u64();
+        let mut position = 0;
+        while position < data.len() {
+            let end = data.len().min(position + parts::PART_BYTES);
+            let mut head = self.address();
+            parts::part_head(&mut head, transfer, data.len(), position);
+            self.pace.throttle(end - position).await;
+            let pieces = vec![head.freeze(), data.slice(position..end)];
+            let sent = self
+                .lane
+                .send(self.node, class, kind::SNAPSHOT_PART, pieces)?;
+            let _empty = sent.answer(SNAPSHOT_TIMEOUT).await?;
+            position = end;
+        }
+        snapshot.data = parts::ticket(transfer, &data);
+        let mut head = self.address();
+        receive::encode_snapshot(&mut head, vote, &snapshot);
+        self.ask(class, kind::SNAPSHOT_INSTALL, head, SNAPSHOT_TIMEOUT)
+            .await
+    }
+
     async fn ask(
         &self,
         class: Class,
@@ -118,6 +177,11 @@ impl Client {
         pending.answer(timeout).await.map(|(_node, body)| body)
     }
 }
+
+/// Why entries are not sent.
+#[derive(Debug, thiserror::Error)]
+#[error("the entries are being purged; the boundary is sent instead")]
+struct Withheld;
 
 fn failed(why: impl std::error::Error + 'static) -> RpcError {
     RPCError::Unreachable(unreachable(&why))
@@ -233,9 +297,7 @@ impl RaftNetworkV2<Types> for Client {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let mut head = self.address();
-        receive::encode_snapshot(&mut head, &vote, &snapshot.snapshot);
-        let asked = self.ask(Class::Snapshot, kind::SNAPSHOT, head, SNAPSHOT_TIMEOUT);
+        let asked = self.send_snapshot(&vote, snapshot.snapshot);
         let body = tokio::select! {
             biased;
             asked = asked => asked.map_err(|error| StreamingError::Unreachable(unreachable(&error)))?,

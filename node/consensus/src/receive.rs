@@ -11,6 +11,7 @@ use crate::{
     AppliedState, Group, Snapshot,
     codec::{self, Malformed},
     lane::Handler,
+    parts::Parts,
     raft::{RaftVote, StoredMembership, Types, from_raft, to_raft},
     registry::Groups,
 };
@@ -22,10 +23,25 @@ pub(crate) mod kind {
     pub(crate) const PRE_VOTE: u16 = 3;
     pub(crate) const SNAPSHOT: u16 = 4;
     pub(crate) const TRANSFER: u16 = 5;
+    pub(crate) const SNAPSHOT_PART: u16 = 6;
+    pub(crate) const SNAPSHOT_INSTALL: u16 = 7;
 }
 
 /// Hands messages to the groups.
-pub(crate) struct Receiver(pub(crate) Arc<Groups>);
+pub(crate) struct Receiver {
+    groups: Arc<Groups>,
+    /// Snapshots that come in parts.
+    parts: Parts,
+}
+
+impl Receiver {
+    pub(crate) fn new(groups: Arc<Groups>) -> Self {
+        Self {
+            groups,
+            parts: Parts::default(),
+        }
+    }
+}
 
 impl Handler for Receiver {
     fn handle(
@@ -38,18 +54,18 @@ impl Handler for Receiver {
             let text = |error: Malformed| error.to_string();
             let group = GroupId(codec::get_u64(&mut body).map_err(text)?);
             let replica = ReplicaId(codec::get_u64(&mut body).map_err(text)?);
-            let Some(group) = self.0.get(group) else {
+            let Some(group) = self.groups.get(group) else {
                 return Err(format!("group {group} is not open on this node"));
             };
             if group.key().replica != replica {
                 return Err(format!("replica {replica} is not on this node any more"));
             }
-            answer(&group, kind, body).await
+            answer(&group, &self.parts, kind, body).await
         })
     }
 }
 
-async fn answer(group: &Group, kind: u16, mut body: Bytes) -> Result<Bytes, String> {
+async fn answer(group: &Group, parts: &Parts, kind: u16, mut body: Bytes) -> Result<Bytes, String> {
     let text = |error: Malformed| error.to_string();
     let raft = group.raft();
     match kind {
@@ -84,12 +100,17 @@ async fn answer(group: &Group, kind: u16, mut body: Bytes) -> Result<Bytes, Stri
         }
         kind::SNAPSHOT => {
             let (vote, snapshot) = decode_snapshot(body).map_err(text)?;
-            group.heard_from_leader();
-            let installed = raft.install_full_snapshot(vote, snapshot).await;
-            let response = installed.map_err(|e| e.to_string())?;
-            let mut out = BytesMut::new();
-            codec::put_vote(&mut out, &response.vote);
-            Ok(out.freeze())
+            install(group, vote, snapshot).await
+        }
+        kind::SNAPSHOT_PART => {
+            parts.add(group.key().group, body)?;
+            Ok(Bytes::new())
+        }
+        kind::SNAPSHOT_INSTALL => {
+            let (vote, mut snapshot) = decode_snapshot(body).map_err(text)?;
+            let ticket = std::mem::take(&mut snapshot.snapshot.data);
+            snapshot.snapshot.data = parts.take(group.key().group, ticket)?;
+            install(group, vote, snapshot).await
         }
         kind::TRANSFER => {
             let vote = codec::get_vote(&mut body).map_err(text)?;
@@ -104,6 +125,19 @@ async fn answer(group: &Group, kind: u16, mut body: Bytes) -> Result<Bytes, Stri
         }
         _ => Err(format!("unknown Raft message kind {kind}")),
     }
+}
+
+async fn install(
+    group: &Group,
+    vote: RaftVote,
+    snapshot: SnapshotOf<Types, Snapshot>,
+) -> Result<Bytes, String> {
+    group.heard_from_leader();
+    let installed = group.raft().install_full_snapshot(vote, snapshot).await;
+    let response = installed.map_err(|e| e.to_string())?;
+    let mut out = BytesMut::new();
+    codec::put_vote(&mut out, &response.vote);
+    Ok(out.freeze())
 }
 
 pub(crate) fn encode_snapshot(to: &mut BytesMut, vote: &RaftVote, snapshot: &Snapshot) {

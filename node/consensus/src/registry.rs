@@ -6,14 +6,25 @@ use openraft::{Config, SnapshotPolicy};
 use parking_lot::{Mutex, RwLock};
 use seriatim_proto::ids::GroupId;
 use seriatim_runtime::task::TaskGroup;
-use seriatim_storage::Storage;
+use seriatim_storage::{Log, Storage};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
     ConsensusError, ConsensusOptions, Group, GroupSpec, GroupState, Lane, Role, StateMachine,
-    driver, group, log_store::LogStore, machine::Machine, network::Factory, raft::Raft,
+    compact, driver, group,
+    log_store::LogStore,
+    machine::Machine,
+    network::Factory,
+    pace::{Pace, Throttle},
+    raft::Raft,
     receive::Receiver,
 };
+
+/// Files that the log of a group consists of, about, when it is compacted.
+const COMPACTED_SEGMENTS: u64 = 8;
+
+/// Smallest file of such a log.
+const MIN_SEGMENT_BYTES: u64 = 64 << 10;
 
 /// The open groups by id, in an order that does not change from run to run.
 #[derive(Default)]
@@ -39,6 +50,8 @@ struct Inner {
     storage: Storage,
     lane: Lane,
     groups: Arc<Groups>,
+    /// What all followers that are behind share.
+    throttle: Arc<Throttle>,
     /// Turns to hold elections.
     elections: Arc<Semaphore>,
     tasks: TaskGroup,
@@ -57,16 +70,19 @@ impl Consensus {
     /// be opened.
     pub fn new(options: ConsensusOptions, storage: Storage, lane: Lane) -> Self {
         let groups = Arc::new(Groups::default());
-        lane.set_handler(Arc::new(Receiver(groups.clone())));
+        lane.set_handler(Arc::new(Receiver::new(groups.clone())));
         let tasks = TaskGroup::new();
         let _running = tasks.spawn("raft-driver", driver::run(groups.clone(), options.clone()));
+        let _running = tasks.spawn("raft-compact", compact::run(groups.clone()));
         let config = Arc::new(config(&options));
+        let throttle = Arc::new(Throttle::new(options.catch_up_bytes_per_s));
         Self(Arc::new(Inner {
             options,
             config,
             storage,
             lane,
             groups,
+            throttle,
             elections: Arc::new(Semaphore::new(group::ELECTIONS)),
             tasks,
         }))
@@ -82,23 +98,16 @@ impl Consensus {
         if inner.groups.get(spec.key.group).is_some() {
             return Err(ConsensusError::Open(spec.key));
         }
-        let log = inner
-            .storage
-            .open_log(spec.key, spec.log)
-            .await
-            .map_err(|error| {
-                if error.is_damage() {
-                    ConsensusError::Damaged(error)
-                } else {
-                    ConsensusError::Storage(error)
-                }
-            })?;
+        let compact_after = machine.compact_after_bytes();
+        let log = self.open_log(&spec, compact_after).await?;
         let applied = Arc::new(Mutex::new(None));
         let machine = Machine {
             machine,
             log: log.clone(),
             applied: applied.clone(),
+            saving: Arc::default(),
         };
+        let pace = Pace::new(log.clone(), Arc::clone(&inner.throttle));
         let store = LogStore {
             storage: inner.storage.clone(),
             log: log.clone(),
@@ -107,6 +116,7 @@ impl Consensus {
         let network = Factory {
             lane: inner.lane.clone(),
             group: spec.key.group,
+            pace: pace.clone(),
         };
         let replica = spec.key.replica.0;
         let raft = Box::pin(Raft::new(
@@ -118,6 +128,7 @@ impl Consensus {
         ))
         .await;
         let raft = raft.map_err(|fatal| ConsensusError::Stopped(fatal.to_string()))?;
+        pace.follow(raft.metrics());
         let (sender, state) = watch::channel(GroupState {
             role: Role::Learner,
             term: 0,
@@ -129,9 +140,38 @@ impl Consensus {
             group::publish_state(raft.clone(), log.clone(), sender),
         );
         let elections = Arc::clone(&inner.elections);
-        let group = Group::new((spec.key, spec.name), raft, log, state, applied, elections);
+        let parts = (pace, compact_after);
+        let group = Group::new(
+            (spec.key, spec.name),
+            raft,
+            (log, applied),
+            state,
+            parts,
+            elections,
+        );
         let _none = inner.groups.0.write().insert(spec.key.group, group.clone());
         Ok(group)
+    }
+
+    async fn open_log(
+        &self,
+        spec: &GroupSpec,
+        compact_after: Option<u64>,
+    ) -> Result<Log, ConsensusError> {
+        let mut options = spec.log;
+        if let Some(bytes) = compact_after {
+            // Only whole files go.
+            let most = (bytes / COMPACTED_SEGMENTS).max(MIN_SEGMENT_BYTES);
+            options.segment_bytes = options.segment_bytes.min(most);
+        }
+        let opened = self.0.storage.open_log(spec.key, options).await;
+        opened.map_err(|error| {
+            if error.is_damage() {
+                ConsensusError::Damaged(error)
+            } else {
+                ConsensusError::Storage(error)
+            }
+        })
     }
 
     /// Closes a group on this node; its log stays.

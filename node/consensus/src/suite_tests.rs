@@ -212,6 +212,7 @@ impl StoreBuilder<Types, Lenient, Machine, Guard> for Builder {
         };
         let log = storage.open_log(key, options).await.unwrap();
         let machine = Machine {
+            saving: std::sync::Arc::default(),
             machine: Arc::new(Position::default()),
             log: log.clone(),
             applied: Arc::default(),

@@ -22,6 +22,9 @@ pub struct ConsensusOptions {
     pub election_timeout: Duration,
     /// Most bytes of entries in one message to a follower (one entry may exceed it); default 4 MiB.
     pub max_append_bytes: usize,
+    /// Bytes per second that go to followers that are behind, over all groups; 0 for no limit;
+    /// default 64 MiB. A follower without which there is no majority is not slowed down.
+    pub catch_up_bytes_per_s: u64,
 }
 
 impl Default for ConsensusOptions {
@@ -31,6 +34,7 @@ impl Default for ConsensusOptions {
             heartbeat_interval: Duration::from_millis(250),
             election_timeout: Duration::from_millis(800),
             max_append_bytes: 4 << 20,
+            catch_up_bytes_per_s: 64 << 20,
         }
     }
 }
@@ -246,7 +250,15 @@ pub trait StateMachine: Send + Sync + 'static {
     /// [`StateMachine::applied_state`] or [`StateMachine::install`]. MUST return one reply per entry.
     async fn apply(&self, entries: Vec<AppliedEntry>) -> Result<Vec<Reply>, SmError>;
 
-    /// The state as of the last applied entry.
+    /// Bytes of log after which every replica takes a snapshot by itself and drops the entries before
+    /// it; `None` where the log is what matters and the machine decides itself how long it is. MUST
+    /// always be the same. A snapshot larger than 256 MiB cannot be sent to other replicas.
+    fn compact_after_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// The state as of an applied entry: the last, unless the machine knows why not. Runs beside
+    /// `apply` and `install`; MUST be a state that was, and not older than an earlier snapshot.
     async fn snapshot(&self) -> Result<Snapshot, SmError>;
 
     /// Replaces the state by a snapshot of another replica.

@@ -3,6 +3,7 @@
 #![warn(missing_docs)]
 
 mod admin;
+mod groups;
 pub mod grpc;
 pub mod http;
 mod log;

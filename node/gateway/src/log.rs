@@ -63,6 +63,13 @@ impl v1::log_server::Log for LogService {
         ))
     }
 
+    async fn trim_partition(
+        &self,
+        request: Request<v1::TrimPartitionRequest>,
+    ) -> Result<Response<v1::TrimPartitionResponse>, Status> {
+        Ok(Response::new(self.0.trim(request.into_inner()).await))
+    }
+
     async fn init_producer(
         &self,
         _request: Request<v1::InitProducerRequest>,

@@ -218,6 +218,57 @@ pub enum FetchError {
     },
 }
 
+/// Why the records do not begin elsewhere. Doing it again does no harm.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TrimError {
+    /// Another replica leads, or none.
+    #[error("this replica does not lead the partition")]
+    NotLeader {
+        /// Who leads, where known.
+        leader: Option<NodeId>,
+    },
+    /// This replica leads, but has not yet applied an entry of its own term.
+    #[error("the partition's new leader is not ready yet")]
+    NotReady,
+    /// This replica leads but has lost touch with the majority for a moment.
+    #[error("the partition's leader has lost touch with a majority of the replicas")]
+    NoMajority,
+    /// There are no records up to there.
+    #[error("offset {offset} is not in the partition, which ends at {end}")]
+    OutOfRange {
+        /// What was asked for.
+        offset: Offset,
+        /// The high watermark.
+        end: Offset,
+    },
+    /// The deadline passed; it may happen all the same.
+    #[error("the new start was not agreed on before the deadline")]
+    Timeout,
+    /// The replica has stopped.
+    #[error("the partition's replica has stopped: {0}")]
+    Stopped(String),
+    /// The log could not be read or written.
+    #[error("look after the partition's log")]
+    Storage(#[source] Arc<StorageError>),
+}
+
+impl From<StorageError> for TrimError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(Arc::new(error))
+    }
+}
+
+/// An error with its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 impl From<StorageError> for FetchError {
     fn from(error: StorageError) -> Self {
         Self::Storage(Arc::new(error))

@@ -68,8 +68,18 @@ impl Partition {
         let batches = if fetch.offset == high_watermark {
             Vec::new()
         } else {
-            log.read_batches(fetch.offset, high_watermark, fetch.max_bytes)
-                .await?
+            let read = log.read_batches(fetch.offset, high_watermark, fetch.max_bytes);
+            let read = read.await;
+            // What was there when the read began may have been dropped before it ended.
+            let start = log.log_start_offset();
+            if fetch.offset < start {
+                return Err(FetchError::OffsetOutOfRange {
+                    offset: fetch.offset,
+                    start,
+                    end: high_watermark,
+                });
+            }
+            read?
         };
         Ok(Fetched {
             bytes: batches.iter().map(Bytes::len).sum(),
@@ -100,17 +110,39 @@ impl Partition {
 
     async fn at_time(&self, time: i64, end: Offset) -> Result<Offset, FetchError> {
         let log = self.inner.machine.log();
-        let Some((base, _)) = log.offset_for_time(time, end).await? else {
-            return Ok(end);
-        };
-        let pieces = log.read_batches(base, end, 1).await?;
-        task::blocking("find-time", move || first_at(&pieces, time, base)).await
+        let mut from = log.log_start_offset();
+        loop {
+            let found = log.offset_for_time(time, from..end).await?;
+            let Some((base, _)) = found.filter(|_| from < end) else {
+                return Ok(end);
+            };
+            // The batch may begin before the first record there is.
+            from = from.max(base).max(log.log_start_offset());
+            let pieces = log.read_batches(from, end, 1).await;
+            if log.log_start_offset() > from {
+                // Dropped meanwhile.
+                continue;
+            }
+            let pieces = pieces?;
+            let look = move || first_at(&pieces, time, from);
+            match task::blocking("find-time", look).await? {
+                First::At(offset) => return Ok(offset),
+                First::NotBefore(next) => from = next,
+            }
+        }
     }
 }
 
-/// Offset of the first record of a batch that is at or after a time.
-fn first_at(pieces: &[Bytes], time: i64, base: Offset) -> Result<Offset, FetchError> {
-    let undecodable = |what: String| FetchError::Undecodable { offset: base, what };
+/// Where the first record at or after a time is.
+enum First {
+    At(Offset),
+    /// Not in this batch, of which this is the end.
+    NotBefore(Offset),
+}
+
+/// The first record of a batch that is at or after a time, of those from an offset on.
+fn first_at(pieces: &[Bytes], time: i64, from: Offset) -> Result<First, FetchError> {
+    let undecodable = |what: String| FetchError::Undecodable { offset: from, what };
     let bytes = Bytes::from(pieces.concat());
     let header = BatchHeader::parse(&bytes).map_err(|error| undecodable(error.to_string()))?;
     if bytes.len() < header.total_bytes() {
@@ -119,8 +151,15 @@ fn first_at(pieces: &[Bytes], time: i64, base: Offset) -> Result<Offset, FetchEr
     let body = bytes.slice(HEADER_BYTES..header.total_bytes());
     let batch = RecordBatch { header, body };
     let records = decode_records(&batch).map_err(|error| undecodable(error.to_string()))?;
-    let first = records.iter().find(|record| record.timestamp_ms >= time);
-    Ok(first.map_or(base, |record| record.offset))
+    let late = |record: &&seriatim_proto::record::Record| {
+        record.timestamp_ms >= time && record.offset >= from
+    };
+    let first = records.iter().find(late);
+    Ok(
+        first.map_or(First::NotBefore(header.next_offset()), |record| {
+            First::At(record.offset)
+        }),
+    )
 }
 
 impl From<NotLeading> for FetchError {

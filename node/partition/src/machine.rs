@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use seriatim_consensus::{
-    AppliedEntry, AppliedPayload, AppliedState, Reply, SmError, Snapshot, StateMachine,
+    AppliedEntry, AppliedPayload, AppliedState, ReplayError, Reply, SmError, Snapshot,
+    StateMachine, applied_entries,
 };
 use seriatim_proto::{
     batch::BatchHeader,
@@ -20,10 +21,11 @@ use seriatim_storage::{Log, LogId};
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    error::PartitionError,
-    producer_table::ProducerTable,
+    command::LogStart,
+    error::{PartitionError, chain},
     sequencer::{Decision, Sequencer, Ticket, View},
-    table_codec::{Checkpoint, decode_table, encode_checkpoint, encode_table},
+    state::State,
+    table_codec::encode_checkpoint,
 };
 
 /// Applied bytes after which a checkpoint is written: what a restart reads again at most.
@@ -32,14 +34,7 @@ const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// What applying the log leads to, and what this leader has on its way.
 #[derive(Debug, Default)]
 struct Core {
-    /// The last entry applied.
-    applied: Option<LogId>,
-    /// The last membership applied; opaque.
-    membership: Option<Bytes>,
-    /// End of the applied batches. Invariant: never goes down, and equals the base offset of the next
-    /// batch that is applied.
-    high_watermark: Offset,
-    table: ProducerTable,
+    state: State,
     sequencer: Sequencer,
     /// Bytes of batches applied since the last checkpoint.
     since_checkpoint: u64,
@@ -53,6 +48,9 @@ pub(crate) struct Machine {
     core: Mutex<Core>,
     /// Invariant: equals the core's, or is behind it while `apply` runs.
     high_watermark: watch::Sender<Offset>,
+    /// Up to where the log may be dropped. Invariant: as in the core's log start, or behind it while
+    /// `apply` runs.
+    droppable: watch::Sender<Option<LogId>>,
     /// Told whenever a decision that was to wait may now be another.
     progress: Notify,
     /// Whether a checkpoint is being written.
@@ -62,27 +60,17 @@ pub(crate) struct Machine {
 impl Machine {
     /// The state as of the checkpoint or the boundary of the log, whichever is later.
     pub(crate) fn load(name: TopicPartition, log: Log) -> Result<Arc<Self>, PartitionError> {
-        let mut core = Core::default();
-        if let Some(boundary) = log.boundary() {
-            core.applied = Some(boundary.log_id);
-            core.membership = Some(boundary.membership).filter(|bytes| !bytes.is_empty());
-            core.high_watermark = boundary.next_offset;
-            core.table = decode_table(boundary.state)?;
-        }
-        if let Some((at, bytes)) = log.checkpoint()
-            && core.applied.is_none_or(|boundary| at > boundary)
-        {
-            let checkpoint = Checkpoint::decode(bytes)?;
-            core.applied = Some(at);
-            core.membership = checkpoint.membership;
-            core.high_watermark = checkpoint.next_offset;
-            core.table = checkpoint.table;
-        }
+        let state = load(&log)?;
+        log.raise_start_offset(state.log_start.offset);
         Ok(Arc::new(Self {
             name,
             log,
-            high_watermark: watch::Sender::new(core.high_watermark),
-            core: Mutex::new(core),
+            high_watermark: watch::Sender::new(state.high_watermark),
+            droppable: watch::Sender::new(state.log_start.upto),
+            core: Mutex::new(Core {
+                state,
+                ..Core::default()
+            }),
             progress: Notify::new(),
             checkpointing: AtomicBool::new(false),
         }))
@@ -96,6 +84,16 @@ impl Machine {
         &self.progress
     }
 
+    /// Follows up to where the log may be dropped.
+    pub(crate) fn droppable(&self) -> watch::Receiver<Option<LogId>> {
+        self.droppable.subscribe()
+    }
+
+    /// The last entry applied.
+    pub(crate) fn applied(&self) -> Option<LogId> {
+        self.core.lock().state.applied
+    }
+
     /// Follows the high watermark.
     pub(crate) fn watch(&self) -> watch::Receiver<Offset> {
         self.high_watermark.subscribe()
@@ -103,7 +101,7 @@ impl Machine {
 
     /// End of the applied batches.
     pub(crate) fn high_watermark(&self) -> Offset {
-        self.core.lock().high_watermark
+        self.core.lock().state.high_watermark
     }
 
     /// Batches submitted by this leader that wait for their answers.
@@ -115,8 +113,11 @@ impl Machine {
     /// only then does it know of everything that earlier leaders committed.
     pub(crate) fn ready(&self, term: u64) -> Option<Offset> {
         let core = self.core.lock();
-        let ready = core.applied.is_some_and(|applied| applied.term == term);
-        ready.then_some(core.high_watermark)
+        let ready = core
+            .state
+            .applied
+            .is_some_and(|applied| applied.term == term);
+        ready.then_some(core.state.high_watermark)
     }
 
     /// Decides about a batch; `None` before an entry of this term is applied.
@@ -127,18 +128,19 @@ impl Machine {
         expected_end: Option<Offset>,
     ) -> Option<Decision> {
         let mut core = self.core.lock();
-        if core.applied.is_none_or(|applied| applied.term != term) {
+        if core
+            .state
+            .applied
+            .is_none_or(|applied| applied.term != term)
+        {
             return None;
         }
         let Core {
-            table,
-            sequencer,
-            high_watermark,
-            ..
+            state, sequencer, ..
         } = &mut *core;
         let view = View {
-            table,
-            high_watermark: *high_watermark,
+            table: &state.table,
+            high_watermark: state.high_watermark,
             log_end: self.log.next_offset(),
             term,
         };
@@ -149,6 +151,60 @@ impl Machine {
     pub(crate) fn resolve(&self, ticket: Ticket, stored: bool) {
         self.core.lock().sequencer.resolve(ticket, stored);
         self.progress.notify_waiters();
+    }
+
+    /// Tells everybody how far the log is applied and where it begins.
+    fn publish(&self, high_watermark: Offset, log_start: &LogStart) {
+        self.log.raise_start_offset(log_start.offset);
+        let _ = self.high_watermark.send_if_modified(|published| {
+            let changed = *published != high_watermark;
+            *published = high_watermark;
+            changed
+        });
+        let _ = self.droppable.send_if_modified(|published| {
+            let changed = *published != log_start.upto;
+            *published = log_start.upto;
+            changed
+        });
+        self.progress.notify_waiters();
+    }
+
+    /// The state as of an applied entry, or of a boundary behind it: from the last state that is
+    /// stored, by applying what follows it again.
+    async fn state_at(&self, upto: LogId) -> Result<State, SmError> {
+        let failed = |error: &dyn std::error::Error| SmError::new(chain(error));
+        loop {
+            let boundary = self.log.boundary();
+            let known = boundary.as_ref().map(|boundary| boundary.log_id);
+            let mut state = match boundary {
+                Some(boundary) => State::of_boundary(boundary).map_err(|error| failed(&error))?,
+                None => State::default(),
+            };
+            if let Some((at, bytes)) = self.log.checkpoint()
+                && at <= upto
+                && Some(at) > state.applied
+            {
+                state = State::of_checkpoint(at, bytes).map_err(|error| failed(&error))?;
+            }
+            match self.replay(&mut state, upto).await {
+                Ok(()) => return Ok(state),
+                // Another boundary was installed meanwhile, and what it stands for is gone.
+                Err(_) if self.log.boundary().map(|it| it.log_id) > known => {}
+                Err(error) => return Err(failed(&error)),
+            }
+        }
+    }
+
+    async fn replay(&self, state: &mut State, upto: LogId) -> Result<(), ReplayError> {
+        while state.next_index() <= upto.index {
+            let range = state.next_index()..upto.index + 1;
+            for entry in applied_entries(&self.log, range).await? {
+                let _reply = state
+                    .apply(entry)
+                    .map_err(|error| ReplayError::Malformed(error.to_string()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes a checkpoint of what is applied, so that a restart has less to read.
@@ -165,45 +221,35 @@ impl Machine {
 
 impl Core {
     fn take_checkpoint(&mut self) -> Option<(LogId, Bytes)> {
-        let at = self.applied?;
+        let state = &self.state;
+        let at = state.applied?;
         self.since_checkpoint = 0;
-        let data = encode_checkpoint(self.high_watermark, self.membership.as_ref(), &self.table);
+        let data = encode_checkpoint(
+            state.high_watermark,
+            state.membership.as_ref(),
+            &state.log_start,
+            &state.table,
+        );
         Some((at, data))
     }
 
     fn apply(&mut self, entry: AppliedEntry) -> Result<Reply, SmError> {
-        let reply = match entry.payload {
-            AppliedPayload::Batch(header) => {
-                if entry.base_offset != self.high_watermark {
-                    return Err(SmError::new(format!(
-                        "entry {} has base offset {}, but the entries before it end at {}",
-                        entry.log_id, entry.base_offset, self.high_watermark
-                    )));
-                }
-                self.table
-                    .apply(entry.log_id.index, entry.base_offset, &header);
-                self.high_watermark = Offset(entry.base_offset.0 + i64::from(header.record_count));
-                self.since_checkpoint += header.total_bytes() as u64;
-                Reply::Batch {
-                    base_offset: entry.base_offset,
-                }
-            }
-            AppliedPayload::Membership(membership) => {
-                self.membership = Some(membership);
-                Reply::None
-            }
-            // No command is known at this feature level; one that is here was written by a newer
-            // version, and passing over it would make this replica differ from the others.
-            AppliedPayload::Command(_) => {
-                return Err(SmError::new(format!(
-                    "entry {} is a command that this version does not know",
-                    entry.log_id
-                )));
-            }
-            AppliedPayload::Blank => Reply::None,
-        };
-        self.applied = Some(entry.log_id);
-        Ok(reply)
+        if let AppliedPayload::Batch(header) = &entry.payload {
+            self.since_checkpoint += header.total_bytes() as u64;
+        }
+        self.state.apply(entry)
+    }
+}
+
+/// The state as of the checkpoint or the boundary of the log, whichever is later.
+fn load(log: &Log) -> Result<State, PartitionError> {
+    let boundary = log.boundary().map(State::of_boundary).transpose()?;
+    let state = boundary.unwrap_or_default();
+    match log.checkpoint() {
+        Some((at, bytes)) if state.applied.is_none_or(|boundary| at > boundary) => {
+            Ok(State::of_checkpoint(at, bytes)?)
+        }
+        _ => Ok(state),
     }
 }
 
@@ -214,28 +260,20 @@ pub(crate) struct Handle(pub(crate) Arc<Machine>);
 #[async_trait]
 impl StateMachine for Handle {
     fn applied_state(&self) -> Result<AppliedState, SmError> {
-        let core = self.0.core.lock();
-        Ok(AppliedState {
-            log_id: core.applied,
-            membership: core.membership.clone(),
-        })
+        Ok(self.0.core.lock().state.applied_state())
     }
 
     async fn apply(&self, entries: Vec<AppliedEntry>) -> Result<Vec<Reply>, SmError> {
         let machine = &self.0;
-        let (replies, high_watermark, due) = {
+        let (replies, high_watermark, log_start, due) = {
             let mut core = machine.core.lock();
             let replies: Result<Vec<Reply>, SmError> =
                 entries.into_iter().map(|entry| core.apply(entry)).collect();
             let due = core.since_checkpoint >= CHECKPOINT_BYTES;
-            (replies?, core.high_watermark, due)
+            let state = &core.state;
+            (replies?, state.high_watermark, state.log_start, due)
         };
-        let _ = machine.high_watermark.send_if_modified(|published| {
-            let changed = *published != high_watermark;
-            *published = high_watermark;
-            changed
-        });
-        machine.progress.notify_waiters();
+        machine.publish(high_watermark, &log_start);
         if due && !machine.checkpointing.swap(true, Ordering::AcqRel) {
             let machine = Arc::clone(machine);
             drop(task::spawn("partition-checkpoint", async move {
@@ -246,30 +284,27 @@ impl StateMachine for Handle {
         Ok(replies)
     }
 
+    /// Of the entry up to which the log may be dropped: the log after it stays what followers read,
+    /// and the boundary must be one that it can begin at.
     async fn snapshot(&self) -> Result<Snapshot, SmError> {
-        let core = self.0.core.lock();
-        Ok(Snapshot {
-            state: AppliedState {
-                log_id: core.applied,
-                membership: core.membership.clone(),
-            },
-            next_offset: core.high_watermark,
-            data: encode_table(&core.table),
-        })
+        let machine = &self.0;
+        let upto = machine.core.lock().state.log_start.upto;
+        match upto {
+            Some(upto) => Ok(machine.state_at(upto).await?.to_snapshot()),
+            None => Ok(machine.core.lock().state.to_snapshot()),
+        }
     }
 
     async fn install(&self, snapshot: Snapshot) -> Result<(), SmError> {
-        let table = decode_table(snapshot.data).map_err(|error| SmError::new(error.to_string()))?;
+        let state =
+            State::of_snapshot(snapshot).map_err(|error| SmError::new(error.to_string()))?;
+        let (high_watermark, log_start) = (state.high_watermark, state.log_start);
         {
             let mut core = self.0.core.lock();
-            core.applied = snapshot.state.log_id;
-            core.membership = snapshot.state.membership;
-            core.high_watermark = snapshot.next_offset;
-            core.table = table;
+            core.state = state;
             core.sequencer = Sequencer::default();
         }
-        let _ = self.0.high_watermark.send_replace(snapshot.next_offset);
-        self.0.progress.notify_waiters();
+        self.0.publish(high_watermark, &log_start);
         Ok(())
     }
 }

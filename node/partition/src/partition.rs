@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use seriatim_consensus::{Consensus, Group, GroupSpec, GroupState, Role};
 use seriatim_proto::{
     ids::{LeaderEpoch, NodeId, Offset, TopicPartition},
     settings::TopicSettings,
 };
+use seriatim_runtime::task::JoinHandle;
 use seriatim_storage::{LogKey, LogOptions, Storage};
 use tokio::sync::watch;
 
 use crate::{
     error::PartitionError,
     machine::{Handle, Machine},
+    retention, trim,
 };
 
 /// Which replica to open.
@@ -46,6 +48,15 @@ pub(crate) struct Inner {
     /// Held from the decision about a batch until it is submitted, so that batches are submitted in
     /// the order in which they were decided about.
     pub(crate) order: tokio::sync::Mutex<()>,
+    /// Base offset of the file that is written to and the time of its first record, once looked up.
+    pub(crate) first_record: Mutex<Option<(Offset, i64)>>,
+    dropping: JoinHandle<()>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.dropping.abort();
+    }
 }
 
 /// How a replica is at one moment.
@@ -96,6 +107,8 @@ impl Partition {
                 consensus: consensus.clone(),
                 storage,
                 state: group.state(),
+                dropping: trim::start(&group, &machine),
+                first_record: Mutex::new(None),
                 group,
                 machine,
                 settings: RwLock::new(spec.settings),
@@ -156,6 +169,7 @@ impl Partition {
 
     /// Stops the replica. Appends that wait for their acknowledgement fail.
     pub async fn close(&self) {
+        self.inner.dropping.abort();
         self.inner
             .consensus
             .close(self.inner.group.key().group)
@@ -183,7 +197,7 @@ pub(crate) fn epoch(term: u64) -> LeaderEpoch {
 
 fn log_options(settings: &TopicSettings) -> LogOptions {
     LogOptions {
-        segment_bytes: u64::from(settings.segment_bytes),
+        segment_bytes: retention::segment_bytes(settings),
         durability: settings.durability,
     }
 }

@@ -1,15 +1,16 @@
-//! The producer table and the partition's checkpoint as bytes.
+//! The producer table, and the partition's checkpoint and snapshot, as bytes.
 //!
 //! ```text
 //! producer table                              checkpoint
 //! offset size field                           offset size field
 //!      0    4 magic "SPPT"                         0    4 magic "SPCK"
-//!      4    2 version = 1                          4    2 version = 1
+//!      4    2 version = 1                          4    2 version = 1 or 2
 //!      6    2 reserved, zero                       6    2 reserved, zero
 //!      8    4 CRC-32C from byte 12                 8    4 CRC-32C from byte 12
 //!     12    8 producers forgotten so far          12    8 next offset
 //!     20    4 producers, then for each,           20    4 bytes of membership, 2^32-1: none
-//!             by ascending last index:            24      membership, then the producer table
+//!             by ascending last index:            24      membership; in version 2 the log start
+//!                                                         (`command.rs`); the producer table
 //!           8 producer id
 //!           8 Raft index of its last batch
 //!           2 epoch
@@ -18,7 +19,9 @@
 //!             4 records
 //!             8 base offset
 //! ```
-//! Integers are big-endian.
+//! A snapshot is a prefix like these with magic "SPSN" and version 1, the log start, and the producer
+//! table. A checkpoint has version 1 as long as the log start is 0, so that software which knows no log
+//! start can read it. Integers are big-endian.
 
 use std::collections::VecDeque;
 
@@ -28,11 +31,17 @@ use seriatim_proto::{
     limits::PRODUCER_WINDOW,
 };
 
-use crate::producer_table::{Producer, ProducerTable, Stored};
+use crate::{
+    command::{self, LogStart},
+    producer_table::{Producer, ProducerTable, Stored},
+};
 
 const TABLE_MAGIC: [u8; 4] = *b"SPPT";
 const CHECKPOINT_MAGIC: [u8; 4] = *b"SPCK";
+const SNAPSHOT_MAGIC: [u8; 4] = *b"SPSN";
 const VERSION: u16 = 1;
+/// A checkpoint with a log start.
+const CHECKPOINT_VERSION: u16 = 2;
 const PREFIX_BYTES: usize = 12;
 const NO_MEMBERSHIP: u32 = u32::MAX;
 
@@ -46,7 +55,7 @@ pub enum DecodeError {
     #[error("the {0} does not begin with its magic number")]
     Magic(&'static str),
     /// Written by a newer program.
-    #[error("the {what} has version {found}, this program reads {VERSION}")]
+    #[error("the {what} has version {found}, which a newer program wrote; use that")]
     Version {
         /// What it is.
         what: &'static str,
@@ -66,18 +75,24 @@ pub enum DecodeError {
 pub(crate) struct Checkpoint {
     pub(crate) next_offset: Offset,
     pub(crate) membership: Option<Bytes>,
+    pub(crate) log_start: LogStart,
     pub(crate) table: ProducerTable,
 }
 
 impl Checkpoint {
     #[cfg(test)]
     pub(crate) fn encode(&self) -> Bytes {
-        encode_checkpoint(self.next_offset, self.membership.as_ref(), &self.table)
+        encode_checkpoint(
+            self.next_offset,
+            self.membership.as_ref(),
+            &self.log_start,
+            &self.table,
+        )
     }
 
     pub(crate) fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         const WHAT: &str = "partition checkpoint";
-        let mut body = open(bytes, CHECKPOINT_MAGIC, WHAT)?;
+        let (version, mut body) = open(bytes, CHECKPOINT_MAGIC, WHAT)?;
         let short = |_: TryGetError| DecodeError::Short(WHAT);
         let next_offset = Offset(body.try_get_i64().map_err(short)?);
         let length = body.try_get_u32().map_err(short)?;
@@ -90,9 +105,15 @@ impl Checkpoint {
             }
             Some(body.split_to(length))
         };
+        let log_start = if version == CHECKPOINT_VERSION {
+            command::get_start(&mut body).ok_or(DecodeError::Short(WHAT))?
+        } else {
+            LogStart::default()
+        };
         Ok(Self {
             next_offset,
             membership,
+            log_start,
             table: decode_table(body)?,
         })
     }
@@ -102,9 +123,15 @@ impl Checkpoint {
 pub(crate) fn encode_checkpoint(
     next_offset: Offset,
     membership: Option<&Bytes>,
+    log_start: &LogStart,
     table: &ProducerTable,
 ) -> Bytes {
-    let mut out = begin(CHECKPOINT_MAGIC);
+    let has_start = *log_start != LogStart::default();
+    let mut out = if has_start {
+        begin(CHECKPOINT_MAGIC, CHECKPOINT_VERSION)
+    } else {
+        begin(CHECKPOINT_MAGIC, VERSION)
+    };
     out.put_i64(next_offset.0);
     match membership {
         Some(bytes) => {
@@ -113,13 +140,32 @@ pub(crate) fn encode_checkpoint(
         }
         None => out.put_u32(NO_MEMBERSHIP),
     }
+    if has_start {
+        command::put_start(&mut out, log_start);
+    }
     out.put_slice(&encode_table(table));
     seal(out)
 }
 
+/// What a boundary and a snapshot hold besides offset and membership.
+pub(crate) fn encode_snapshot(log_start: &LogStart, table: &ProducerTable) -> Bytes {
+    let mut out = begin(SNAPSHOT_MAGIC, VERSION);
+    command::put_start(&mut out, log_start);
+    out.put_slice(&encode_table(table));
+    seal(out)
+}
+
+/// Reads what [`encode_snapshot`] wrote.
+pub(crate) fn decode_snapshot(bytes: Bytes) -> Result<(LogStart, ProducerTable), DecodeError> {
+    const WHAT: &str = "partition snapshot";
+    let (_, mut body) = open(bytes, SNAPSHOT_MAGIC, WHAT)?;
+    let start = command::get_start(&mut body).ok_or(DecodeError::Short(WHAT))?;
+    Ok((start, decode_table(body)?))
+}
+
 /// The table's bytes: the same on every replica that has applied the same log.
 pub fn encode_table(table: &ProducerTable) -> Bytes {
-    let mut out = begin(TABLE_MAGIC);
+    let mut out = begin(TABLE_MAGIC, VERSION);
     out.put_u64(table.forgotten);
     out.put_u32(u32::try_from(table.len()).expect("at most MAX_PRODUCERS"));
     for (index, id) in &table.by_index {
@@ -143,7 +189,7 @@ pub fn encode_table(table: &ProducerTable) -> Bytes {
 /// Reads a table; MUST give back what [`encode_table`] was given.
 pub fn decode_table(bytes: Bytes) -> Result<ProducerTable, DecodeError> {
     const WHAT: &str = "producer table";
-    let mut body = open(bytes, TABLE_MAGIC, WHAT)?;
+    let (_, mut body) = open(bytes, TABLE_MAGIC, WHAT)?;
     let short = |_: TryGetError| DecodeError::Short(WHAT);
     let mut table = ProducerTable {
         forgotten: body.try_get_u64().map_err(short)?,
@@ -182,10 +228,10 @@ pub fn decode_table(bytes: Bytes) -> Result<ProducerTable, DecodeError> {
     Ok(table)
 }
 
-fn begin(magic: [u8; 4]) -> BytesMut {
+fn begin(magic: [u8; 4], version: u16) -> BytesMut {
     let mut out = BytesMut::with_capacity(256);
     out.put_slice(&magic);
-    out.put_u16(VERSION);
+    out.put_u16(version);
     out.put_u16(0);
     out.put_u32(0);
     out
@@ -199,7 +245,8 @@ fn seal(mut out: BytesMut) -> Bytes {
     out.freeze()
 }
 
-fn open(mut bytes: Bytes, magic: [u8; 4], what: &'static str) -> Result<Bytes, DecodeError> {
+/// Checks prefix and checksum; returns the version and what follows.
+fn open(mut bytes: Bytes, magic: [u8; 4], what: &'static str) -> Result<(u16, Bytes), DecodeError> {
     if bytes.len() < PREFIX_BYTES {
         return Err(DecodeError::Short(what));
     }
@@ -208,7 +255,12 @@ fn open(mut bytes: Bytes, magic: [u8; 4], what: &'static str) -> Result<Bytes, D
     }
     let found = bytes.get_u16();
     let reserved = bytes.get_u16();
-    if found != VERSION {
+    let newest = if magic == CHECKPOINT_MAGIC {
+        CHECKPOINT_VERSION
+    } else {
+        VERSION
+    };
+    if !(VERSION..=newest).contains(&found) {
         return Err(DecodeError::Version { what, found });
     }
     let stored = bytes.get_u32();
@@ -219,7 +271,7 @@ fn open(mut bytes: Bytes, magic: [u8; 4], what: &'static str) -> Result<Bytes, D
     if reserved != 0 {
         return Err(DecodeError::Inconsistent(what));
     }
-    Ok(bytes)
+    Ok((found, bytes))
 }
 
 #[cfg(test)]

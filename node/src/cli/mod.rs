@@ -14,6 +14,7 @@ mod resize;
 mod start;
 mod tally;
 mod topic;
+mod trim;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 

@@ -1,30 +1,40 @@
-//! `seriatim topic create|list|describe|alter|delete`.
+//! `seriatim topic create|list|describe|alter|trim|delete`.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use seriatim_client::{Admin, ErrorCode, NewTopic, TopicDescription};
+use seriatim_client::{Admin, ErrorCode, NewTopic, Position, TopicDescription};
 use seriatim_proto::limits::MAX_TOPIC_PARTITIONS;
 
-use super::common::{Output, Servers, print, print_json, print_table, setting, settings};
-use super::resize::{Reassign, Size};
+use super::{
+    common::{Output, Servers, print, print_json, print_table, setting, settings},
+    position,
+    resize::{Reassign, Size},
+    trim::{self, Trim},
+};
 
 const SETTINGS: &str = "Settings:
   durability=fsync|os          when an append is acknowledged: after fsync on a majority of the
                                replicas (default), or from their page cache, which loses
                                acknowledged records if a majority loses power at once
   max.message.bytes=BYTES      largest batch: 1024 to 16777216 (default)
-  segment.bytes=BYTES          size of a file of the log: 1048576 to 1073741824
-                               (default 134217728)";
+  retention.bytes=BYTES        records that each partition keeps before old ones go, at least:
+                               8388608 or more; -1 for all (default)
+  retention.ms=MS              how long records are kept at least; -1 for ever (default 604800000,
+                               7 days)
+  segment.bytes=BYTES          size of a file of the log, the unit in which records go: 1048576 to
+                               1073741824 (default 134217728), at most an eighth of retention.bytes
+  cleanup.policy=delete        what becomes of old records: they are deleted";
 
 const EXAMPLES: &str = "Examples:
   seriatim topic create flights --partitions 6 --replicas 3
   seriatim topic create metrics --set durability=os --servers 10.0.0.1:7401,10.0.0.2:7401
   seriatim topic describe flights --output json
-  seriatim topic alter flights --set segment.bytes=67108864
+  seriatim topic alter flights --set retention.ms=86400000
+  seriatim topic trim flights --partition 0 --before 12000
   seriatim topic delete flights";
 
-/// Create, list, describe, change and delete topics
+/// Create, list, describe, change, trim and delete topics
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -87,6 +97,22 @@ enum Verb {
         #[command(flatten)]
         size: Size,
     },
+    /// Remove old records of a topic
+    #[command(after_help = "Examples:
+  seriatim topic trim flights --partition 0 --before 12000
+  seriatim topic trim flights --before 2013-01-15
+  seriatim topic trim flights --before end")]
+    Trim {
+        /// Its name
+        name: String,
+        /// The partition; all if none is named
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+        partition: Option<i32>,
+        /// The first record to keep: an offset, end (keep none), or a time in any form that `consume
+        /// --from` takes
+        #[arg(long, value_name = "POSITION", value_parser = position::parse, allow_hyphen_values = true)]
+        before: Position,
+    },
     /// Move the replicas of one partition to the nodes that are named
     ///
     /// New replicas receive the log before old ones go. The command waits, with progress, until the
@@ -134,6 +160,18 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
                 show_settings(&name, &all, args.output)?;
             }
             size.apply(&admin, &name, args.output).await
+        }
+        Verb::Trim {
+            name,
+            partition,
+            before,
+        } => {
+            let trim = Trim {
+                topic: name,
+                partition,
+                before,
+            };
+            trim::run(&admin, &trim, args.output).await
         }
         Verb::Reassign(reassign) => reassign.run(&admin, args.output).await,
         Verb::Delete { name, if_exists } => delete(&admin, &name, if_exists, args.output).await,

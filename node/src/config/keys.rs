@@ -8,6 +8,7 @@ use anyhow::bail;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// One key.
 #[derive(Debug)]
@@ -125,12 +126,24 @@ pub(super) const KEYS: &[Key] = &[
         "replication_batch_bytes",
         range(4 * MIB, 64 * KIB, 32 * MIB),
     ),
+    bytes(
+        "catch_up_bytes_per_s",
+        Range {
+            zero: Some("no limit"),
+            ..range(64 * MIB, MIB, 16 * GIB)
+        },
+    ),
+    number("retention_interval_ms", range(30_000, 100, 3_600_000)),
     number(
         "leader_balance_interval_ms",
         Range {
             zero: Some("leaders stay where they are"),
             ..range(5_000, 100, 3_600_000)
         },
+    ),
+    number(
+        "group_retention_ms",
+        range(7 * DAY_MS, 1_000, 3_650 * DAY_MS),
     ),
 ];
 

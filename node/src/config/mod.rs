@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use seriatim_consensus::ConsensusOptions;
+use seriatim_groups::GroupOptions;
 use seriatim_proto::ids::NodeId;
 use seriatim_storage::StorageOptions;
 
@@ -37,8 +38,10 @@ pub(crate) struct Config {
     pub(crate) append_bytes: usize,
     pub(crate) storage: StorageOptions,
     pub(crate) consensus: ConsensusOptions,
+    pub(crate) retention_interval: Duration,
     /// Zero: leaders stay where they are.
     pub(crate) leader_balance_interval: Duration,
+    pub(crate) groups: GroupOptions,
 }
 
 /// One "host:port" for each listener.
@@ -97,10 +100,20 @@ fn resolve(settings: &Settings) -> anyhow::Result<Config> {
         append_bytes: bytes("append_bytes", settings.append_bytes)?,
         storage: storage(settings)?,
         consensus: consensus(node_id, settings)?,
+        retention_interval: Duration::from_millis(in_range(
+            "retention_interval_ms",
+            settings.retention_interval_ms,
+        )?),
         leader_balance_interval: Duration::from_millis(in_range(
             "leader_balance_interval_ms",
             settings.leader_balance_interval_ms,
         )?),
+        groups: GroupOptions {
+            retention: Duration::from_millis(in_range(
+                "group_retention_ms",
+                settings.group_retention_ms,
+            )?),
+        },
     })
 }
 
@@ -131,6 +144,10 @@ fn consensus(node_id: NodeId, settings: &Settings) -> anyhow::Result<ConsensusOp
         heartbeat_interval: Duration::from_millis(heartbeat),
         election_timeout: Duration::from_millis(election),
         max_append_bytes: bytes("replication_batch_bytes", settings.replication_batch_bytes)?,
+        catch_up_bytes_per_s: in_range(
+            "catch_up_bytes_per_s",
+            settings.catch_up_bytes_per_s.map(|size| size.0),
+        )?,
     })
 }
 

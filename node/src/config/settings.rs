@@ -62,10 +62,23 @@ pub(crate) struct Settings {
     /// Most bytes of entries in one message to a follower; a larger entry travels alone
     #[arg(long, env = "SERIATIM_REPLICATION_BATCH_BYTES", value_name = "BYTES")]
     pub(super) replication_batch_bytes: Option<Size>,
+    /// Bytes per second that this node sends at most to replicas that are behind: restarted, rebuilt
+    /// or new ones. Replicas in step are not slowed down, nor is one without which its partition
+    /// has no majority
+    #[arg(long, env = "SERIATIM_CATCH_UP_BYTES_PER_S", value_name = "BYTES")]
+    pub(super) catch_up_bytes_per_s: Option<Size>,
+    /// How often all partitions are looked at for records that are too old or too many, in
+    /// milliseconds; besides, a partition is looked at whenever it begins another file
+    #[arg(long, env = "SERIATIM_RETENTION_INTERVAL_MS", value_name = "MS")]
+    pub(super) retention_interval_ms: Option<u64>,
     /// How often the node looks for partitions that it leads although another replica is preferred,
     /// and hands them over without a pause, in milliseconds
     #[arg(long, env = "SERIATIM_LEADER_BALANCE_INTERVAL_MS", value_name = "MS")]
     pub(super) leader_balance_interval_ms: Option<u64>,
+    /// How long a consumer group without members keeps its offsets, in milliseconds; the same on
+    /// every node
+    #[arg(long, env = "SERIATIM_GROUP_RETENTION_MS", value_name = "MS")]
+    pub(super) group_retention_ms: Option<u64>,
 }
 
 /// Where the node listens.
@@ -158,9 +171,12 @@ impl Settings {
             replication_batch_bytes: self
                 .replication_batch_bytes
                 .or(below.replication_batch_bytes),
+            catch_up_bytes_per_s: self.catch_up_bytes_per_s.or(below.catch_up_bytes_per_s),
+            retention_interval_ms: self.retention_interval_ms.or(below.retention_interval_ms),
             leader_balance_interval_ms: self
                 .leader_balance_interval_ms
                 .or(below.leader_balance_interval_ms),
+            group_retention_ms: self.group_retention_ms.or(below.group_retention_ms),
         }
     }
 

@@ -43,6 +43,8 @@ fn the_defaults_are_those_of_the_layers() {
     };
     assert_eq!(format!("{:?}", config.consensus), format!("{consensus:?}"));
     assert_eq!(config.append_bytes, BrokerLimits::default().append_bytes);
+    let groups = GroupOptions::default();
+    assert_eq!(config.groups.retention, groups.retention);
 }
 
 #[test]
@@ -51,7 +53,7 @@ fn everything_that_can_be_set_arrives() {
         "append_bytes = \"2MiB\"\ncache_bytes = 3145728\nreserve_bytes = 0\ndisk_threads = 2\n\
          scrub_bytes_per_s = 0\nheartbeat_interval_ms = 50\nelection_timeout_ms = 150\n\
          replication_batch_bytes = \"1MiB\"\nrack = \"r1\"\nlog_level = \"warn\"\n\
-         log_format = \"json\"\nadvertise.grpc = \"a:1\"",
+         log_format = \"json\"\nadvertise.grpc = \"a:1\"\ngroup_retention_ms = 2000",
     )
     .unwrap();
     assert_eq!(config.append_bytes, 2 << 20);
@@ -67,6 +69,7 @@ fn everything_that_can_be_set_arrives() {
         ("r1", "warn")
     );
     assert_eq!(config.log_format, LogFormat::Json);
+    assert_eq!(config.groups.retention.as_millis(), 2_000);
     assert_eq!(config.advertise.grpc, "a:1");
     assert_eq!(config.advertise.http, config.listen.http);
 }

@@ -19,6 +19,7 @@ use crate::{
     engine::Engine,
     handles::Handles,
     progress::Progress,
+    rolled::Rolled,
     space::Space,
 };
 
@@ -34,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) space: Space,
     /// Bytes appended to any log and not yet written.
     pub(crate) pending_bytes: AtomicU64,
+    /// Logs that began another segment.
+    pub(crate) rolled: Rolled,
     /// Logs that stopped, and why.
     pub(crate) failed: Mutex<BTreeMap<LogKey, Arc<StorageError>>>,
     /// The lock of the data directory, as long as anything may still write to it.
@@ -67,6 +70,15 @@ impl Core {
     /// Takes from the bytes not yet written.
     pub(crate) fn pending_remove(&self, bytes: u64) {
         let _ = self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Updates the gauge of what all logs take.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a gauge of bytes need not be exact"
+    )]
+    pub(crate) fn publish_log_bytes(&self, bytes: u64) {
+        self.engine.metrics.log_bytes.set(bytes as f64);
     }
 
     /// Updates the gauges.

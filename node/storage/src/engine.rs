@@ -20,7 +20,7 @@ use crate::{
     Result,
     disk::{Disk, DiskFile},
     error::IoContext,
-    log::{LogInner, Round},
+    log::{LogInner, Round, Unlink},
     metrics::Metrics,
     votes::{Journal, VoteRound},
 };
@@ -36,6 +36,7 @@ const BATCH_MAX: usize = 32;
 pub(crate) enum Work {
     Log(Arc<LogInner>),
     Votes(Arc<Journal>),
+    Unlink(Arc<Unlink>),
 }
 
 /// What a piece of work has done.
@@ -249,6 +250,10 @@ impl Engine {
                     Begun::Done => Begun::Done,
                     Begun::Full => Begun::Full,
                 },
+                Work::Unlink(unlink) => {
+                    unlink.step();
+                    Begun::Done
+                }
             };
             match begun {
                 Begun::Idle => {}
@@ -295,6 +300,7 @@ impl Engine {
         let more = match &work {
             Work::Log(log) => log.has_more(quiet),
             Work::Votes(journal) => journal.has_more(),
+            Work::Unlink(unlink) => unlink.has_more(),
         };
         if more {
             // Also after a stop: what was enqueued before it is still written.
@@ -346,5 +352,7 @@ fn abandon(work: &Work) {
     match work {
         Work::Log(log) => log.abandon(),
         Work::Votes(journal) => journal.abandon(),
+        // The next start removes the files.
+        Work::Unlink(_) => {}
     }
 }

@@ -21,6 +21,7 @@ mod log;
 mod meta;
 pub mod metrics;
 mod progress;
+mod rolled;
 mod scrub;
 mod segment;
 mod space;
@@ -36,6 +37,7 @@ pub use log::{AppendDone, Log};
 pub use meta::{MetaBatch, MetaStore};
 pub use storage::Storage;
 pub use types::{
-    Boundary, LogId, LogKey, LogKeyError, LogOptions, StorageOptions, StorageStats, Vote,
+    Boundary, LogId, LogKey, LogKeyError, LogOptions, SegmentInfo, StorageOptions, StorageStats,
+    Vote,
 };
 pub use votes::HardState;

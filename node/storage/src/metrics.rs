@@ -1,7 +1,11 @@
 //! Metrics of the storage layer.
 
+use std::sync::Arc;
+
 use metrics::{Counter, Gauge, Histogram};
 use seriatim_runtime::metric::{self, Metric, Unit};
+
+use crate::{bin::len64, segment::Segment};
 
 /// Calls of fdatasync.
 pub const FSYNCS: &str = "seriatim_storage_fsyncs_total";
@@ -23,6 +27,13 @@ pub const DISK_FULL: &str = "seriatim_storage_disk_full";
 pub const POISONED: &str = "seriatim_storage_logs_poisoned_total";
 /// Damaged places found.
 pub const DAMAGED: &str = "seriatim_storage_damage_found_total";
+
+/// Segments whose entries were purged.
+pub const PURGED_SEGMENTS: &str = "seriatim_storage_purged_segments_total";
+/// Bytes of these.
+pub const PURGED_BYTES: &str = "seriatim_storage_purged_bytes_total";
+/// Bytes of all open logs.
+pub const LOG_BYTES: &str = "seriatim_storage_log_bytes";
 
 /// Every metric of this crate.
 pub const METRICS: &[Metric] = &[
@@ -60,6 +71,17 @@ pub const METRICS: &[Metric] = &[
         "logs that stopped after an error of the disk",
     ),
     metric::counter(DAMAGED, Unit::Count, "damaged places that checksums found"),
+    metric::counter(
+        PURGED_SEGMENTS,
+        Unit::Count,
+        "segments that were removed because retention or a snapshot made them superfluous",
+    ),
+    metric::counter(PURGED_BYTES, Unit::Bytes, "bytes of these segments"),
+    metric::gauge(
+        LOG_BYTES,
+        Unit::Bytes,
+        "bytes of the segments of all open logs",
+    ),
 ];
 
 /// Describes every metric to the installed recorder.
@@ -80,6 +102,9 @@ pub(crate) struct Metrics {
     pub(crate) disk_full: Gauge,
     pub(crate) poisoned: Counter,
     pub(crate) damaged: Counter,
+    purged_segments: Counter,
+    purged_bytes: Counter,
+    pub(crate) log_bytes: Gauge,
 }
 
 impl Metrics {
@@ -96,6 +121,16 @@ impl Metrics {
             disk_full: metrics::gauge!(DISK_FULL),
             poisoned: metrics::counter!(POISONED),
             damaged: metrics::counter!(DAMAGED),
+            purged_segments: metrics::counter!(PURGED_SEGMENTS),
+            purged_bytes: metrics::counter!(PURGED_BYTES),
+            log_bytes: metrics::gauge!(LOG_BYTES),
         }
+    }
+
+    /// Counts segments that are no longer part of their log.
+    pub(crate) fn purged(&self, segments: &[Arc<Segment>]) {
+        let bytes = segments.iter().map(|segment| segment.summary.lock().end);
+        self.purged_segments.increment(len64(segments.len()));
+        self.purged_bytes.increment(bytes.sum());
     }
 }

@@ -37,6 +37,7 @@ use crate::{
     handles::Handles,
     log::LogInner,
     progress::Progress,
+    rolled::Rolled,
     scrub::Scrubber,
     space::Space,
     votes::Journal,
@@ -122,6 +123,7 @@ impl Storage {
             progress,
             space: Space::new(Arc::clone(&disk), dir.to_owned(), options.reserve_bytes),
             pending_bytes: AtomicU64::new(0),
+            rolled: Rolled::default(),
             failed: Mutex::default(),
             lock: Mutex::new(Some(lock)),
             disk: Arc::clone(&disk),
@@ -274,11 +276,23 @@ impl Storage {
         &self.0.identity
     }
 
+    /// Waits until logs have begun another segment since the last call, and says which.
+    pub async fn rolled(&self) -> BTreeSet<LogKey> {
+        self.0.core.rolled.take().await
+    }
+
     /// Figures of this moment; also brings the gauges up to date.
     pub fn stats(&self) -> StorageStats {
         let core = &self.0.core;
         core.publish();
+        let open: Vec<_> = {
+            let registry = self.0.registry.lock();
+            registry.open.values().filter_map(Weak::upgrade).collect()
+        };
+        let log_bytes = open.iter().map(|log| log.size_bytes()).sum();
+        core.publish_log_bytes(log_bytes);
         StorageStats {
+            log_bytes,
             fsyncs: core.engine.fsyncs.load(Ordering::Relaxed),
             cached_bytes: core.cache.bytes(),
             pending_bytes: core.pending_bytes.load(Ordering::Relaxed),

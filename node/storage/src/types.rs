@@ -135,6 +135,23 @@ pub struct Boundary {
     pub state: Bytes,
 }
 
+/// One file of a log at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentInfo {
+    /// Its last entry.
+    pub last: LogId,
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// Offset after its last record.
+    pub next_offset: Offset,
+    /// Bytes of its frames.
+    pub bytes: u64,
+    /// No record in it is later, in ms since the Unix epoch; `i64::MIN` where it has none.
+    pub max_timestamp: i64,
+    /// Whether it is never written again.
+    pub sealed: bool,
+}
+
 /// Figures of one data directory at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StorageStats {
@@ -146,6 +163,8 @@ pub struct StorageStats {
     pub pending_bytes: u64,
     /// Whether the disk counts as full.
     pub disk_full: bool,
+    /// Bytes of the segments of all open logs.
+    pub log_bytes: u64,
     /// Open logs that stopped after an error.
     pub poisoned: Vec<LogKey>,
 }

@@ -11,6 +11,8 @@ mod failover;
 mod forms;
 mod full_disk;
 mod garbage;
+mod group_offsets;
+mod groups;
 mod grpc;
 mod members;
 mod memory;

@@ -124,11 +124,21 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    async fn start(dir: &Path, number: usize, addresses: &[String]) -> Self {
+    async fn start(
+        dir: &Path,
+        (number, replica): (usize, u64),
+        addresses: &[String],
+        settings: TopicSettings,
+    ) -> Self {
         let id = |number: usize| u64::try_from(number).unwrap();
         let tasks = TaskGroup::new();
         let disk = Arc::new(PosixDisk);
-        let storage = Storage::open(disk, dir, StorageOptions::default()).expect("open");
+        let options = StorageOptions {
+            // Most reads meet the files.
+            cache_bytes: 64 << 10,
+            ..StorageOptions::default()
+        };
+        let storage = Storage::open(disk, dir, options).expect("open");
         let me = NodeId(id(number));
         let lane = Lane::start(
             Net::tokio(),
@@ -151,9 +161,9 @@ impl Node {
             name: TopicPartition::new("flights", 0),
             key: LogKey {
                 group: GROUP,
-                replica: ReplicaId(id(number)),
+                replica: ReplicaId(replica),
             },
-            settings: TopicSettings::default(),
+            settings,
         };
         let partition = Partition::open(&consensus, spec).await.expect("open");
         Self {
@@ -180,12 +190,20 @@ impl Node {
 pub(crate) struct Nodes {
     dirs: Vec<TempDir>,
     addresses: Vec<String>,
+    settings: TopicSettings,
+    /// Replica id of each node.
+    replicas: BTreeMap<usize, u64>,
     pub(crate) running: BTreeMap<usize, Node>,
 }
 
 impl Nodes {
     /// Starts n nodes and initializes the partition on all of them.
     pub(crate) async fn start(count: usize) -> Self {
+        Self::start_with(count, TopicSettings::default()).await
+    }
+
+    /// The same with other settings of the topic.
+    pub(crate) async fn start_with(count: usize, settings: TopicSettings) -> Self {
         // All ports are held at once, so that they differ.
         let listeners: Vec<TcpListener> = (0..count)
             .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
@@ -198,6 +216,10 @@ impl Nodes {
         let mut nodes = Self {
             dirs: (0..count).map(|_| TempDir::new().unwrap()).collect(),
             addresses,
+            settings,
+            replicas: (1..=count)
+                .map(|n| (n, u64::try_from(n).unwrap()))
+                .collect(),
             running: BTreeMap::new(),
         };
         for number in 1..=count {
@@ -213,8 +235,32 @@ impl Nodes {
 
     pub(crate) async fn start_node(&mut self, number: usize) {
         let dir = self.dirs[number - 1].path();
-        let node = Node::start(dir, number, &self.addresses).await;
+        let place = (number, self.replicas[&number]);
+        let node = Node::start(dir, place, &self.addresses, self.settings.clone()).await;
         let _ = self.running.insert(number, node);
+    }
+
+    /// Takes the folder of a stopped node away; when it starts again it has another replica.
+    pub(crate) fn lose_disk(&mut self, number: usize, replica: u64) {
+        self.dirs[number - 1] = TempDir::new().unwrap();
+        let _ = self.replicas.insert(number, replica);
+    }
+
+    /// Bytes of the segments of a node.
+    pub(crate) fn disk_bytes(&self, number: usize) -> u64 {
+        let mut dirs = vec![self.dirs[number - 1].path().join("logs")];
+        let mut bytes = 0;
+        while let Some(dir) = dirs.pop() {
+            for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+                if entry.path().is_dir() {
+                    dirs.push(entry.path());
+                } else if entry.path().extension().is_some_and(|e| e == "seg") {
+                    // It may be removed right now.
+                    bytes += entry.metadata().map_or(0, |meta| meta.len());
+                }
+            }
+        }
+        bytes
     }
 
     pub(crate) async fn stop_node(&mut self, number: usize) {
@@ -236,7 +282,10 @@ impl Nodes {
                     offset: Offset(0),
                     max_bytes: 1,
                 };
-                if node.leads() && node.partition.fetch(fetch).await.is_ok() {
+                let fetched = node.partition.fetch(fetch).await;
+                // Out of range: old records are gone, and it knows how far there are others.
+                let serves = matches!(fetched, Ok(_) | Err(FetchError::OffsetOutOfRange { .. }));
+                if node.leads() && serves {
                     return *number;
                 }
             }

@@ -9,6 +9,7 @@ use super::{
     LogInner,
     files::{self, Place},
     state::Op,
+    unlink,
     write::{Active, Round, Writer},
 };
 use crate::{
@@ -23,13 +24,14 @@ impl LogInner {
     /// Runs one control operation and answers it. An error that leaves the files in doubt stops
     /// the log. On a full disk the operation waits at the front of the queue: what needs room comes
     /// first in each of them, when nothing is changed yet.
-    pub(super) fn control(&self, writer: &mut Writer, op: Op) -> Begun<Round> {
+    pub(super) fn control(self: &Arc<Self>, writer: &mut Writer, op: Op) -> Begun<Round> {
         let result = match &op {
             // Appends go through rounds; see `LogState::next_op`.
             Op::Append { .. } => Err(StorageError::Closed),
             Op::Sync(_) => self.sync_now(writer),
             Op::Truncate(index, _) => self.truncate_now(writer, *index),
             Op::Purge(upto, _) => self.purge_now(writer, *upto),
+            Op::Roll(_) => self.roll_now(writer),
         };
         if result.as_ref().is_err_and(StorageError::is_no_space) {
             self.core.space.note(true);
@@ -41,7 +43,9 @@ impl LogInner {
                 done(Err(Arc::new(StorageError::Closed)));
                 return Begun::Done;
             }
-            Op::Sync(reply) | Op::Truncate(_, reply) | Op::Purge(_, reply) => reply,
+            Op::Sync(reply) | Op::Truncate(_, reply) | Op::Purge(_, reply) | Op::Roll(reply) => {
+                reply
+            }
         };
         let result = result.map_err(|error| match error {
             refused @ (StorageError::OutOfRange { .. } | StorageError::Busy { .. }) => refused,
@@ -59,6 +63,25 @@ impl LogInner {
         }
         self.sync_all(writer)?;
         writer.synced_end = writer.synced_end.max(end);
+        Ok(())
+    }
+
+    /// Seals the segment that is written to, if there is anything in it: the next append begins
+    /// another.
+    fn roll_now(&self, writer: &mut Writer) -> Result<()> {
+        if writer.active.is_none() {
+            let _open = self.reopen(writer)?;
+        }
+        let Some(active) = &mut writer.active else {
+            return Ok(());
+        };
+        if active.segment.summary.lock().last.is_none() {
+            return Ok(());
+        }
+        self.seal(active)?;
+        writer.active = None;
+        self.sync_all(writer)?;
+        writer.synced_end = writer.synced_end.max(self.state.lock().written_end);
         Ok(())
     }
 
@@ -146,7 +169,10 @@ impl LogInner {
         removed
     }
 
-    fn purge_now(&self, writer: &mut Writer, upto: LogId) -> Result<()> {
+    /// The files go later, beside the log's own work: whoever waits for a purge may be a leader
+    /// whose heartbeats wait too. What a crash leaves of them lies before `start`, and recovery
+    /// removes it.
+    fn purge_now(self: &Arc<Self>, writer: &mut Writer, upto: LogId) -> Result<()> {
         let (end, term, purged) = {
             let state = self.state.lock();
             (state.end(), state.term_at(upto.index), state.start.purged)
@@ -172,12 +198,8 @@ impl LogInner {
                 .count();
             state.segments.drain(..gone).collect::<Vec<_>>()
         };
-        for segment in &removed {
-            self.unlink(segment)?;
-        }
-        if !removed.is_empty() {
-            self.core.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
-        }
+        self.core.engine.metrics.purged(&removed);
+        unlink::submit(self, removed);
         Ok(())
     }
 
@@ -255,7 +277,7 @@ impl LogInner {
         self.core.disk.sync_dir(&self.dir).at("sync", &self.dir)
     }
 
-    fn unlink(&self, segment: &Segment) -> Result<()> {
+    pub(super) fn unlink(&self, segment: &Segment) -> Result<()> {
         drop(segment.reader.lock().take());
         self.core
             .disk

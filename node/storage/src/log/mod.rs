@@ -25,11 +25,14 @@ pub(crate) mod files;
 mod read;
 pub(crate) mod recover;
 mod scrub;
+mod sizes;
 mod state;
+mod unlink;
 mod write;
 
 pub(crate) use state::Start;
 use state::{LogState, Op, Reply};
+pub(crate) use unlink::Unlink;
 pub(crate) use write::Round;
 use write::Writer;
 
@@ -196,7 +199,19 @@ impl Log {
 
     /// Offset of the first record that may be read.
     pub fn log_start_offset(&self) -> Offset {
-        self.0.state.lock().start.offset
+        self.0.state.lock().start_offset()
+    }
+
+    /// Hides the records below `offset` from readers of records and offsets. Only raises, and only
+    /// until the log is closed: whoever decides it remembers it. Entries stay until they are purged.
+    pub fn raise_start_offset(&self, offset: Offset) {
+        let mut state = self.0.state.lock();
+        state.floor = state.floor.max(offset);
+    }
+
+    /// Seals the segment that is written to; ordered with appends, durable on return.
+    pub async fn roll(&self) -> Result<()> {
+        self.0.run(Op::Roll).await
     }
 
     /// Index of the first entry there is, or will be.

@@ -212,15 +212,15 @@ impl Log {
         Ok(taken.frames.first().map(|frame| frame.log_id().index))
     }
 
-    /// The first batch with a record of time `timestamp_ms` or later, and a base offset below
-    /// `before`: its base offset and its largest timestamp.
+    /// The first batch with a record of time `timestamp_ms` or later, of those that reach beyond the
+    /// start of `within` and begin before its end: its base offset and its largest timestamp.
     pub async fn offset_for_time(
         &self,
         timestamp_ms: i64,
-        before: Offset,
+        within: Range<Offset>,
     ) -> Result<Option<(Offset, i64)>> {
         let inner = Arc::clone(&self.0);
-        let look = move || inner.offset_for_time(timestamp_ms, before);
+        let look = move || inner.offset_for_time(timestamp_ms, &within);
         self.0.core.blocking("offset of a time", look).await
     }
 }
@@ -258,7 +258,7 @@ impl LogInner {
 
     fn batches_from_memory(&self, from: Offset, before: Offset, taken: &mut Taken) -> Source {
         let state = self.state.lock();
-        if from >= state.next_offset || from < state.start.offset {
+        if from >= state.next_offset || from < state.start_offset() {
             return Source::End;
         }
         if state
@@ -370,19 +370,20 @@ impl LogInner {
         !state.segments.iter().any(|segment| segment.path == *file)
     }
 
-    fn offset_for_time(&self, time: i64, before: Offset) -> Result<Option<(Offset, i64)>> {
+    fn offset_for_time(&self, time: i64, within: &Range<Offset>) -> Result<Option<(Offset, i64)>> {
         loop {
             let (segments, start, written_end, cuts) = {
                 let state = self.state.lock();
                 let late = |segment: &&Arc<Segment>| segment.summary.lock().max_timestamp >= time;
                 let segments: Vec<_> = state.segments.iter().filter(late).cloned().collect();
-                (segments, state.start.offset, state.written_end, state.cuts)
+                let start = state.start_offset().max(within.start);
+                (segments, start, state.written_end, state.cuts)
             };
             for segment in segments {
                 let mut found = None;
                 let from = From::Time(time);
                 let mut look = |_, frame: Frame| {
-                    if frame.kind() == FrameKind::Batch && frame.base_offset() >= start {
+                    if frame.kind() == FrameKind::Batch && frame.next_offset() > start {
                         found = Some((frame.base_offset(), frame.max_timestamp()));
                     }
                     found.is_none()
@@ -391,21 +392,22 @@ impl LogInner {
                     files::scan_entries(&self.core, &segment, from, TIME_STEP_BYTES, &mut look);
                 self.judge_read(cuts, scanned)?;
                 if found.is_some() {
-                    return Ok(found.filter(|(offset, _)| *offset < before));
+                    return Ok(found.filter(|(offset, _)| *offset < within.end));
                 }
             }
             let state = self.state.lock();
             // What was not in the files then is in the tail now, unless it was written and dropped
             // meanwhile; then the files have it.
             if state.tail_start() <= written_end {
-                let mut rest = state
+                let rest = state
                     .tail
                     .iter()
                     .filter(|f| f.log_id().index >= written_end);
                 let found = rest
-                    .find(|f| f.kind() == FrameKind::Batch && f.max_timestamp() >= time)
+                    .filter(|f| f.kind() == FrameKind::Batch && f.next_offset() > start)
+                    .find(|f| f.max_timestamp() >= time)
                     .map(|frame| (frame.base_offset(), frame.max_timestamp()));
-                return Ok(found.filter(|(offset, _)| *offset < before));
+                return Ok(found.filter(|(offset, _)| *offset < within.end));
             }
         }
     }

@@ -421,6 +421,7 @@ fn assemble(
             purged: None,
             offset: Offset(0),
         },
+        floor: Offset(0),
         last,
         next_offset,
         tail: std::collections::VecDeque::new(),

@@ -29,6 +29,8 @@ pub(crate) enum Op {
     Truncate(u64, Reply),
     /// Forget the entries up to one.
     Purge(LogId, Reply),
+    /// Seal the segment that is written to.
+    Roll(Reply),
 }
 
 /// Where a control operation reports.
@@ -39,7 +41,10 @@ impl Op {
     pub(crate) fn refuse(self, error: &Arc<StorageError>) {
         match self {
             Self::Append { done, .. } => done(Err(Arc::clone(error))),
-            Self::Sync(reply) | Self::Truncate(_, reply) | Self::Purge(_, reply) => {
+            Self::Sync(reply)
+            | Self::Truncate(_, reply)
+            | Self::Purge(_, reply)
+            | Self::Roll(reply) => {
                 // The caller may have stopped waiting.
                 drop(reply.send(Err((**error).clone())));
             }
@@ -73,6 +78,9 @@ impl Start {
 pub(crate) struct LogState {
     pub(crate) options: LogOptions,
     pub(crate) start: Start,
+    /// Records below are not read any more, whether or not their entries are still here; not
+    /// durable, see [`super::Log::raise_start_offset`].
+    pub(crate) floor: Offset,
     /// The last entry, or the purged one if nothing follows it.
     pub(crate) last: Option<LogId>,
     /// Invariant L2: the base offset that the next entry must have.
@@ -99,6 +107,11 @@ pub(crate) struct LogState {
 }
 
 impl LogState {
+    /// Offset of the first record that may be read.
+    pub(crate) fn start_offset(&self) -> Offset {
+        self.start.offset.max(self.floor)
+    }
+
     /// Index after the last entry.
     pub(crate) fn end(&self) -> u64 {
         self.last.map_or(0, |last| last.index + 1)

@@ -23,6 +23,10 @@ use crate::{
 /// Most bytes of one round; a single append may exceed it.
 const ROUND_BYTES_MAX: u64 = 8 << 20;
 
+/// Where segments are small a round is at most half of one, so that none becomes much larger than it
+/// should; but never less than this.
+const SMALL_SEGMENT_ROUND_BYTES: u64 = 256 << 10;
+
 /// Rounds up to this size profit from a file written ahead.
 const SMALL_ROUND_BYTES: u64 = 64 << 10;
 
@@ -238,6 +242,7 @@ impl LogInner {
                 writer.dir_dirty = false;
             }
             writer.active = None;
+            self.core.rolled.note(self.key);
         } else if self.reopen(writer)? {
             return self.ready_segment(writer, segment_bytes, first);
         }
@@ -295,7 +300,7 @@ impl LogInner {
     }
 
     /// Writes the footer and syncs the segment, which is never written again.
-    fn seal(&self, active: &mut Active) -> Result<()> {
+    pub(super) fn seal(&self, active: &mut Active) -> Result<()> {
         let segment = &active.segment;
         let footer = {
             let summary = segment.summary.lock();
@@ -442,7 +447,9 @@ impl LogInner {
             return;
         }
         let from = active.ahead;
+        // Not beyond where the segment will be sealed.
         let to = (active.position + AHEAD_BYTES).next_multiple_of(AHEAD_BYTES);
+        let to = to.min(segment_bytes.next_multiple_of(AHEAD_BYTES_MIN));
         static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         let mut slices = Vec::new();
         let mut left = len_usize(to - from);
@@ -521,14 +528,14 @@ impl LogState {
             Some(Op::Append { .. }) => {}
             Some(_) => return self.queue.pop_front().map_or(Next::Nothing, Next::Control),
         }
+        let most = (self.options.segment_bytes / 2).max(SMALL_SEGMENT_ROUND_BYTES);
+        let most = most.min(ROUND_BYTES_MAX);
         let mut dones = Vec::new();
         let mut ops = Vec::new();
         let mut total = 0;
         while let Some(op) = self.queue.pop_front() {
             match op {
-                Op::Append { end, bytes, done }
-                    if total == 0 || total + bytes <= ROUND_BYTES_MAX =>
-                {
+                Op::Append { end, bytes, done } if total == 0 || total + bytes <= most => {
                     total += bytes;
                     ops.push((end, bytes));
                     dones.push(done);

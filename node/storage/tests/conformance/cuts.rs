@@ -90,7 +90,10 @@ pub(crate) async fn a_truncated_segment_is_written_on(on: impl Harness) {
     assert_eq!(all(&log).await, written);
     for frame in &written {
         let time = frame.max_timestamp();
-        let found = log.offset_for_time(time, log.next_offset()).await.unwrap();
+        let found = log
+            .offset_for_time(time, Offset(0)..log.next_offset())
+            .await
+            .unwrap();
         assert_eq!(found, Some((frame.base_offset(), time)));
     }
 }
@@ -133,7 +136,8 @@ pub(crate) async fn a_purge_drops_whole_segments(on: impl Harness) {
     let count = || segments(&on.disk(), &on.dir(), key(1)).len();
     let before = count();
     log.purge(id(2, 30)).await.unwrap();
-    assert!(count() < before && count() > 1, "{before}, {}", count());
+    eventually("the files go", || count() < before).await;
+    assert!(count() > 1, "{before}, {}", count());
     assert_eq!(log.first_index(), 31);
     assert_eq!(log.purged_log_id(), Some(id(2, 30)));
     assert_eq!(log.log_start_offset(), Offset(62));
@@ -149,7 +153,10 @@ pub(crate) async fn a_purge_drops_whole_segments(on: impl Harness) {
             .unwrap()
             .is_empty()
     );
-    let time = log.offset_for_time(0, log.next_offset()).await.unwrap();
+    let time = log
+        .offset_for_time(0, Offset(0)..log.next_offset())
+        .await
+        .unwrap();
     assert_eq!(time.map(|found| found.0), Some(Offset(62)));
     // Once more, and of less, changes nothing.
     log.purge(id(2, 30)).await.unwrap();

@@ -55,12 +55,15 @@ pub(crate) async fn offsets_times_and_indexes_across_segments(on: impl Harness) 
         }
         let time = frame.max_timestamp();
         for earlier in [0, 1, 5] {
-            let found = log.offset_for_time(time - earlier, end).await.unwrap();
+            let found = log
+                .offset_for_time(time - earlier, Offset(0)..end)
+                .await
+                .unwrap();
             assert_eq!(found, Some((frame.base_offset(), time)));
         }
         // Not what is not below the limit.
         let found = log
-            .offset_for_time(time, frame.base_offset())
+            .offset_for_time(time, Offset(0)..frame.base_offset())
             .await
             .unwrap();
         assert_eq!(found, None);
@@ -70,7 +73,7 @@ pub(crate) async fn offsets_times_and_indexes_across_segments(on: impl Harness) 
     assert_eq!(log.index_at(end).await.unwrap(), None);
     assert_eq!(log.index_at(Offset(i64::MAX)).await.unwrap(), None);
     assert_eq!(log.index_at(Offset(-1)).await.unwrap(), None);
-    let late = log.offset_for_time(i64::MAX, end).await.unwrap();
+    let late = log.offset_for_time(i64::MAX, Offset(0)..end).await.unwrap();
     assert_eq!(late, None);
     assert!(log.read_batches(end, end, 1).await.unwrap().is_empty());
     let heads = log.read_heads(0..120).await.unwrap();

@@ -9,6 +9,7 @@ mod failover;
 mod grow_shrink;
 mod kill_all;
 mod leader_moves;
+mod many_groups;
 mod many_partitions;
 mod memory;
 mod report;
@@ -39,6 +40,8 @@ enum Scenario {
     KillAll(kill_all::Args),
     /// A topic of very many partitions: created, idle, restarted
     ManyPartitions(many_partitions::Args),
+    /// Very many consumer groups: committing at a steady rate, restarted
+    ManyGroups(many_groups::Args),
     /// Much data, and all nodes killed: how long until all of it can be written to?
     BigRestart(big_restart::Args),
     /// Very many clients that write as fast as they can: how much memory does a node take?
@@ -74,6 +77,7 @@ async fn run(scenario: Scenario) -> anyhow::Result<Report> {
         Scenario::Failover(args) => failover::run(args).await,
         Scenario::KillAll(args) => kill_all::run(args).await,
         Scenario::ManyPartitions(args) => many_partitions::run(args).await,
+        Scenario::ManyGroups(args) => many_groups::run(args).await,
         Scenario::BigRestart(args) => big_restart::run(args).await,
         Scenario::Memory(args) => memory::run(args).await,
         Scenario::LeaderMoves(args) => leader_moves::run(args).await,

@@ -81,7 +81,7 @@ async fn idle_percent(cluster: &Cluster, time: Duration) -> anyhow::Result<f64> 
 }
 
 /// What a folder occupies on disk.
-fn disk_bytes(folder: &Path) -> anyhow::Result<u64> {
+pub(crate) fn disk_bytes(folder: &Path) -> anyhow::Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

@@ -1,0 +1,407 @@
+//! Members of a consumer group, by the bare protocol: they process (only count), commit, and leave in
+//! every way there is. What they do with a partition is fenced by the coordinator alone; they may die,
+//! sleep beyond their session, and commit what they no longer own.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use seriatim_proto::v1;
+use seriatim_runtime::{clock, rng};
+use tokio::sync::mpsc;
+use v1::{member_request::Request, member_response::Response};
+
+use super::{
+    client::{Client, PATIENCE, TOPIC},
+    rpc::{Answer, Call},
+};
+use crate::history::{Commit, CommitOutcome, Committed};
+
+/// The group of the workload.
+pub const GROUP: &str = "workers";
+
+/// The shortest that is allowed, so that a short run sees sessions end.
+const SESSION: Duration = Duration::from_secs(3);
+
+/// How often a member does something.
+const TICK: Duration = Duration::from_millis(150);
+
+/// Messages between a member and its coordinator, each way.
+const MESSAGES: usize = 64;
+
+/// What a member holds of a partition.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    /// The generation in which it was granted.
+    granted: u64,
+    /// The next record to process.
+    position: i64,
+    /// Told to let go of it.
+    revoked: bool,
+}
+
+/// One life of a member, from its first join to its end.
+struct Member<'a> {
+    client: &'a Client,
+    id: u64,
+    joined: bool,
+    generation: u64,
+    held: BTreeMap<i32, Held>,
+}
+
+/// A connection to the coordinator.
+struct Stream {
+    requests: mpsc::Sender<v1::MemberRequest>,
+    responses: mpsc::Receiver<v1::MemberResponse>,
+}
+
+/// Why a stream ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// Look for the coordinator and go on.
+    Reconnect,
+    /// This member is no more.
+    Dead,
+}
+
+/// A seat in the group: one member after the other, each with an id of its own, until the run ends.
+pub async fn seat(client: Client) {
+    while !client.stopping() {
+        let mut member = Member {
+            client: &client,
+            id: rng::u64(),
+            joined: false,
+            generation: 0,
+            held: BTreeMap::new(),
+        };
+        member.live().await;
+        client.pause(Duration::from_secs(2)).await;
+    }
+}
+
+/// The node that coordinates the group, or any.
+async fn coordinator(client: &Client) -> u64 {
+    let node = client.any_node();
+    let call = Call::FindCoordinators(v1::FindCoordinatorsRequest {
+        groups: vec![GROUP.to_owned()],
+    });
+    let found = client.rpc.call(node, call, PATIENCE).await;
+    let Ok(Answer::Coordinators(found)) = found else {
+        return client.any_node();
+    };
+    let first = found.coordinators.first();
+    first
+        .map(|found| found.node_id)
+        .filter(|&node| node != 0)
+        .unwrap_or_else(|| client.any_node())
+}
+
+impl Member<'_> {
+    async fn live(&mut self) {
+        while !self.client.stopping() {
+            if let Some(mut stream) = self.join().await
+                && self.serve(&mut stream).await == End::Dead
+            {
+                return;
+            }
+            self.client.pause(Duration::from_millis(200)).await;
+        }
+    }
+
+    async fn join(&self) -> Option<Stream> {
+        let node = coordinator(self.client).await;
+        let join = v1::JoinGroup {
+            group: GROUP.to_owned(),
+            member_id: self.id.to_string(),
+            topics: vec![TOPIC.to_owned()],
+            session_timeout_ms: u32::try_from(SESSION.as_millis()).unwrap_or(u32::MAX),
+            // Shorter than the session, so that a slow member loses single partitions too.
+            rebalance_timeout_ms: 1500,
+            rejoin: self.joined,
+            ..v1::JoinGroup::default()
+        };
+        let (requests, inbox) = mpsc::channel(MESSAGES);
+        let (outbox, responses) = mpsc::channel(MESSAGES);
+        let call = Call::Member {
+            join,
+            requests: inbox,
+            responses: outbox,
+        };
+        match self.client.rpc.call(node, call, PATIENCE).await {
+            Ok(Answer::Joined) => Some(Stream {
+                requests,
+                responses,
+            }),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    async fn serve(&mut self, stream: &mut Stream) -> End {
+        let mut next_beat = clock::now();
+        loop {
+            if self.client.stopping() {
+                return End::Dead;
+            }
+            let message = clock::timeout(TICK, stream.responses.recv()).await;
+            match message {
+                Ok(None) => return End::Reconnect,
+                Ok(Some(message)) => match message.response {
+                    Some(Response::Assignment(assignment)) => self.assigned(&assignment),
+                    Some(Response::Error(error)) => return self.ended(&error),
+                    Some(Response::Heartbeat(_)) | None => continue,
+                },
+                Err(_elapsed) => {
+                    if let Some(end) = self.whim(stream).await {
+                        return end;
+                    }
+                }
+            }
+            if clock::now() >= next_beat {
+                next_beat = clock::now() + SESSION / 4;
+                let beat = Request::Heartbeat(v1::Heartbeat::default());
+                if !send(stream, beat).await {
+                    return End::Reconnect;
+                }
+            }
+            self.work().await;
+            if !self.release(stream).await {
+                return End::Reconnect;
+            }
+        }
+    }
+
+    fn assigned(&mut self, assignment: &v1::Assignment) {
+        if assignment.generation < self.generation {
+            self.client.note_impossible(format!(
+                "member {} was told generation {} after {}",
+                self.id, assignment.generation, self.generation
+            ));
+        }
+        self.joined = true;
+        self.generation = assignment.generation;
+        let mut held = BTreeMap::new();
+        for got in &assignment.assigned {
+            let fresh = Held {
+                granted: got.granted_generation,
+                position: got.committed_offset.unwrap_or(0),
+                revoked: false,
+            };
+            let before = self.held.get(&got.partition).copied();
+            let kept = before.filter(|before| before.granted == fresh.granted);
+            let now = kept.map_or(fresh, |kept| Held {
+                revoked: false,
+                ..kept
+            });
+            let _none = held.insert(got.partition, now);
+        }
+        for partition in assignment.revoke.iter().flat_map(|of| &of.partitions) {
+            if let Some(before) = self.held.get(partition) {
+                let revoked = Held {
+                    revoked: true,
+                    ..*before
+                };
+                let _none = held.insert(*partition, revoked);
+            }
+        }
+        self.held = held;
+    }
+
+    fn ended(&self, error: &v1::Error) -> End {
+        match error.code() {
+            v1::ErrorCode::UnknownMember => End::Dead,
+            _ if error.retryable => End::Reconnect,
+            _ => {
+                let id = self.id;
+                self.client
+                    .note_impossible(format!("member {id} was told {error:?}"));
+                End::Dead
+            }
+        }
+    }
+
+    /// Now and then something else than work.
+    async fn whim(&mut self, stream: &Stream) -> Option<End> {
+        match rng::below(200) {
+            // Dies without a word.
+            0 => Some(End::Dead),
+            1 => {
+                let _gone = send(stream, Request::Leave(v1::Leave {})).await;
+                Some(End::Dead)
+            }
+            // Stands still, perhaps beyond its session, and goes on as if nothing had happened.
+            2 | 3 => {
+                clock::sleep(rng::duration_below(SESSION * 2)).await;
+                None
+            }
+            // The line breaks.
+            4 => Some(End::Reconnect),
+            _ => None,
+        }
+    }
+
+    /// Processes a few records of everything, and commits.
+    async fn work(&mut self) {
+        for held in self.held.values_mut().filter(|held| !held.revoked) {
+            held.position += i64::try_from(rng::below(4)).unwrap_or_default();
+        }
+        let due = rng::below(3) == 0 || self.held.values().any(|held| held.revoked);
+        if due && !self.held.is_empty() {
+            let offsets = self.held.clone();
+            let from = self.client.now();
+            let outcome = self.commit(&offsets).await;
+            let mut history = self.client.history.lock();
+            for (partition, held) in offsets {
+                history.commits.push(Commit {
+                    member: self.id,
+                    granted: held.granted,
+                    partition,
+                    offset: held.position,
+                    outcome,
+                    from,
+                    at: self.client.now(),
+                });
+            }
+        }
+    }
+
+    async fn commit(&self, offsets: &BTreeMap<i32, Held>) -> CommitOutcome {
+        let mut tainted = false;
+        for _attempt in 0..3 {
+            let offsets = offsets.iter().map(|(&partition, held)| v1::OffsetCommit {
+                topic: TOPIC.to_owned(),
+                partition,
+                offset: held.position,
+                ..v1::OffsetCommit::default()
+            });
+            let request = v1::CommitOffsetsRequest {
+                group: GROUP.to_owned(),
+                member_id: self.id.to_string(),
+                generation: self.generation,
+                offsets: offsets.collect(),
+                validate_only: false,
+            };
+            let node = coordinator(self.client).await;
+            let answer = self.client.rpc.call(node, Call::Commit(request), PATIENCE);
+            match answer.await {
+                Ok(Answer::Committed(response)) => match response.error {
+                    None => return CommitOutcome::Acknowledged,
+                    Some(error) if error.retryable => tainted |= error.maybe_applied,
+                    Some(error) => {
+                        self.expect_fenced(&error);
+                        break;
+                    }
+                },
+                Ok(_) | Err(super::rpc::Lost::Unanswered) => tainted = true,
+                Err(super::rpc::Lost::Unsent) => {}
+            }
+            self.client.pause(Duration::from_millis(100)).await;
+        }
+        if tainted {
+            CommitOutcome::Unknown
+        } else {
+            CommitOutcome::Refused
+        }
+    }
+
+    /// A member of this kind is only ever refused for what it no longer owns.
+    fn expect_fenced(&self, error: &v1::Error) {
+        let fenced = matches!(
+            error.code(),
+            v1::ErrorCode::StaleGeneration
+                | v1::ErrorCode::UnknownMember
+                | v1::ErrorCode::UnknownGroup
+        );
+        if !fenced {
+            let id = self.id;
+            self.client
+                .note_impossible(format!("a commit of member {id} failed: {error:?}"));
+        }
+    }
+
+    /// Lets go of what it was told to let go of; it has been committed, or that failed for good.
+    async fn release(&mut self, stream: &Stream) -> bool {
+        let gone = self.held.iter().filter(|(_, held)| held.revoked);
+        let partitions: Vec<i32> = gone.map(|(&partition, _)| partition).collect();
+        if partitions.is_empty() {
+            return true;
+        }
+        self.held.retain(|_, held| !held.revoked);
+        let released = v1::Released {
+            partitions: vec![v1::TopicPartitions {
+                topic: TOPIC.to_owned(),
+                partitions,
+            }],
+        };
+        send(stream, Request::Released(released)).await
+    }
+}
+
+async fn send(stream: &Stream, request: Request) -> bool {
+    let message = v1::MemberRequest {
+        request: Some(request),
+    };
+    stream.requests.send(message).await.is_ok()
+}
+
+/// Asks where the group is, over and over.
+pub async fn watch(client: Client, pause: Duration) {
+    while !client.stopping() {
+        let _answered = ask(&client).await;
+        client.pause(pause).await;
+    }
+}
+
+/// Asks until there is an answer: at the end of a run.
+pub async fn settle(client: Client) {
+    while !client.stopping() && !ask(&client).await {
+        client.pause(Duration::from_millis(100)).await;
+    }
+}
+
+async fn ask(client: &Client) -> bool {
+    let from = client.now();
+    let request = v1::FetchOffsetsRequest {
+        group: GROUP.to_owned(),
+        partitions: vec![v1::TopicPartitions {
+            topic: TOPIC.to_owned(),
+            partitions: (0..client.partitions).collect(),
+        }],
+    };
+    let node = coordinator(client).await;
+    let call = Call::Offsets(request);
+    let answer = client.rpc.call(node, call, PATIENCE).await;
+    let Ok(Answer::Offsets(response)) = answer else {
+        return false;
+    };
+    if response.error.is_some() {
+        return false;
+    }
+    let at = client.now();
+    let seen = response.offsets.into_iter().map(|seen| Committed {
+        partition: seen.partition,
+        offset: seen.offset,
+        from,
+        at,
+    });
+    client.history.lock().committed.extend(seen);
+    true
+}
+
+/// Waits until some member has committed every partition anew.
+pub async fn progress(client: Client) {
+    let from = client.now();
+    while !client.stopping() {
+        let moved = {
+            let history = client.history.lock();
+            (0..client.partitions).all(|partition| {
+                history.commits.iter().any(|commit| {
+                    commit.partition == partition
+                        && commit.from >= from
+                        && commit.outcome == CommitOutcome::Acknowledged
+                })
+            })
+        };
+        if moved {
+            return;
+        }
+        client.pause(TICK).await;
+    }
+}

@@ -1,0 +1,157 @@
+//! What is sent to followers that are behind: how fast, and what no more.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use openraft::{
+    Instant as _, RaftMetrics, alias::WatchReceiverOf, async_runtime::watch::WatchReceiver as _,
+};
+use parking_lot::Mutex;
+use seriatim_runtime::clock::{self, Instant};
+use seriatim_storage::Log;
+
+use crate::raft::Types;
+
+/// A follower that was not heard of for longer does not count as one that commits with the others.
+const ALIVE: Duration = Duration::from_secs(2);
+
+/// Shares a number of bytes per second among all followers of a node that are behind.
+#[derive(Debug)]
+pub(crate) struct Throttle {
+    /// 0: no limit.
+    bytes_per_s: u64,
+    /// When what was let through so far has used up its time.
+    free_at: Mutex<Instant>,
+}
+
+impl Throttle {
+    pub(crate) fn new(bytes_per_s: u64) -> Self {
+        Self {
+            bytes_per_s,
+            free_at: Mutex::new(clock::now()),
+        }
+    }
+
+    /// Waits for the turn to send so many bytes.
+    pub(crate) async fn pass(&self, bytes: usize) {
+        if self.bytes_per_s == 0 {
+            return;
+        }
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let micros = bytes.saturating_mul(1_000_000) / self.bytes_per_s;
+        let turn = {
+            let mut free_at = self.free_at.lock();
+            let turn = clock::now().max(*free_at);
+            *free_at = turn + Duration::from_micros(micros);
+            turn
+        };
+        clock::sleep_until(turn).await;
+    }
+}
+
+/// One group's view of its followers. Cloning shares it.
+#[derive(Clone)]
+pub(crate) struct Pace {
+    pub(crate) log: Log,
+    throttle: Arc<Throttle>,
+    /// openraft's figures, once the group runs.
+    metrics: Arc<OnceLock<WatchReceiverOf<Types, RaftMetrics<Types>>>>,
+    /// Entries below this index are not sent any more: they are to be purged, and who lacks them gets
+    /// the boundary instead.
+    withheld: Arc<AtomicU64>,
+}
+
+impl Pace {
+    pub(crate) fn new(log: Log, throttle: Arc<Throttle>) -> Self {
+        Self {
+            log,
+            throttle,
+            metrics: Arc::default(),
+            withheld: Arc::default(),
+        }
+    }
+
+    pub(crate) fn follow(&self, metrics: WatchReceiverOf<Types, RaftMetrics<Types>>) {
+        let _first = self.metrics.set(metrics);
+    }
+
+    pub(crate) fn withhold(&self, upto: u64) {
+        let _before = self.withheld.fetch_max(upto + 1, Ordering::Relaxed);
+    }
+
+    /// Whether an entry is not to be sent any more.
+    pub(crate) fn is_withheld(&self, index: u64) -> bool {
+        index < self.withheld.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the turn of a message with entries from `first` on. What is still in memory goes at
+    /// once: its receiver is in step. So does what the group needs to commit anything at all.
+    pub(crate) async fn wait(&self, target: u64, first: u64, bytes: usize) {
+        if !self.log.is_in_memory(first) && !self.is_needed(target) {
+            self.throttle.pass(bytes).await;
+        }
+    }
+
+    /// Waits for the turn of bytes that are not entries.
+    pub(crate) async fn throttle(&self, bytes: usize) {
+        self.throttle.pass(bytes).await;
+    }
+
+    /// Whether there is no majority without this follower.
+    fn is_needed(&self, target: u64) -> bool {
+        let Some(metrics) = self.metrics.get() else {
+            return false;
+        };
+        let metrics = metrics.borrow_watched();
+        let (Some(matched), Some(heard)) = (&metrics.replication, &metrics.heartbeat) else {
+            return false;
+        };
+        let committed = metrics.local_committed.map_or(0, |id| id.index);
+        let in_step = |voter: &u64| {
+            let alive = heard.get(voter).copied().flatten();
+            let matched = matched.get(voter).copied().flatten();
+            *voter == metrics.id
+                || (alive.is_some_and(|at| at.elapsed() < ALIVE)
+                    && matched.is_some_and(|id| id.index >= committed))
+        };
+        let membership = metrics.membership_config.membership();
+        membership.get_joint_config().iter().any(|voters| {
+            let others = voters.iter().filter(|voter| **voter != target);
+            voters.contains(&target) && others.filter(|v| in_step(v)).count() <= voters.len() / 2
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_are_let_through_at_the_rate_whoever_asks() {
+        let throttle = Arc::new(Throttle::new(1000));
+        let began = clock::now();
+        let passes = (0..4).map(|_| throttle.pass(500));
+        let _done: Vec<()> = futures::future::join_all(passes).await;
+        // The first goes at once, the fourth when three times 500 bytes have had their time.
+        assert_eq!(began.elapsed().as_millis(), 1500);
+        throttle.pass(0).await;
+        assert_eq!(began.elapsed().as_millis(), 2000);
+        clock::sleep(Duration::from_secs(60)).await;
+        // Time in which nothing was sent is not saved up.
+        throttle.pass(1000).await;
+        throttle.pass(1).await;
+        assert_eq!(began.elapsed().as_millis(), 63_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_limit_nothing_waits() {
+        let began = clock::now();
+        Throttle::new(0).pass(usize::MAX).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+}

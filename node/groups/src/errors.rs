@@ -1,0 +1,100 @@
+//! Errors of the groups as clients see them.
+
+use seriatim_cluster::{Cluster, ClusterError, GROUPS_TOPIC};
+use seriatim_consensus::ProposeError;
+use seriatim_proto::{
+    error::ErrorCode,
+    ids::{NodeId, PartitionId, TopicPartition},
+    v1,
+};
+
+use crate::propose::Failure;
+
+/// The internal partition of a shard.
+pub(crate) fn partition(shard: u32) -> TopicPartition {
+    let number = i32::try_from(shard).unwrap_or(i32::MAX);
+    TopicPartition::new(GROUPS_TOPIC, PartitionId(number))
+}
+
+/// "Ask the coordinator", with where it is; or that there is none at the moment.
+pub(crate) fn not_coordinator(cluster: &Cluster, shard: u32) -> v1::Error {
+    let me = cluster.node_id();
+    let leader = cluster.leader(&partition(shard));
+    let Some(leader) = leader.filter(|leader| leader.node != me) else {
+        return no_leader(cluster, shard);
+    };
+    let address = address(cluster, leader.node);
+    let text = format!(
+        "the group is coordinated by node {} at {address}; ask it",
+        leader.node
+    );
+    let mut error = v1::Error::new(ErrorCode::NotCoordinator, text);
+    error.leader = Some(v1::LeaderHint {
+        node_id: leader.node.0,
+        grpc_address: address,
+        leader_epoch: leader.epoch.0,
+    });
+    error
+}
+
+/// The shard has no leader, or its leader no majority.
+pub(crate) fn no_leader(cluster: &Cluster, shard: u32) -> v1::Error {
+    let text = if cluster.image().topics.contains_key(GROUPS_TOPIC) {
+        format!(
+            "the group's partition {} has no leader at the moment; try again shortly",
+            partition(shard)
+        )
+    } else {
+        "there are no groups yet; ask for the coordinator first, which makes their partitions"
+            .to_owned()
+    };
+    v1::Error::new(ErrorCode::LeaderNotAvailable, text)
+}
+
+/// Where a node's native API is.
+pub(crate) fn address(cluster: &Cluster, node: NodeId) -> String {
+    let image = cluster.image();
+    image
+        .node(node)
+        .map(|node| node.grpc_addr.clone())
+        .unwrap_or_default()
+}
+
+pub(crate) fn starting() -> v1::Error {
+    v1::Error::new(
+        ErrorCode::LeaderNotAvailable,
+        "this node is starting; try again shortly",
+    )
+}
+
+pub(crate) fn overloaded() -> v1::Error {
+    v1::Error::new(
+        ErrorCode::Overloaded,
+        "more members join this group than the node can hold in memory; try again shortly",
+    )
+}
+
+/// A command's failure.
+pub(crate) fn failed(cluster: &Cluster, shard: u32, group: &str, failure: &Failure) -> v1::Error {
+    match failure {
+        Failure::Refused(refusal) => refusal.to_error(group),
+        Failure::Proposal(ProposeError::NotLeader { maybe_applied, .. }) => {
+            let mut error = not_coordinator(cluster, shard);
+            error.maybe_applied = *maybe_applied;
+            error
+        }
+        Failure::Proposal(ProposeError::LeaseExpired) => no_leader(cluster, shard),
+        Failure::Proposal(error @ ProposeError::Stopped(_)) => {
+            let text = format!("{error}; another replica takes over");
+            v1::Error::new(ErrorCode::ReplicaUnavailable, text).maybe_applied()
+        }
+    }
+}
+
+/// An error of the cluster layer.
+pub(crate) fn cluster(error: &ClusterError) -> v1::Error {
+    let mut shown = v1::Error::new(error.code(), error.to_string());
+    shown.retryable = error.is_retryable();
+    shown.maybe_applied = !error.has_no_side_effects();
+    shown
+}
