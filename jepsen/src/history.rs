@@ -142,6 +142,8 @@ pub struct History {
     pub committed: Vec<Committed>,
     /// From the last healing until every partition took an append again; `None` if one never did.
     pub recovered_after: Option<Duration>,
+    /// Moves of partitions that were begun.
+    pub moves: u64,
     /// What the nemesis did, for people.
     pub faults: Vec<(Duration, String)>,
     /// Answers or states that can only come from a bug, whatever the faults.

@@ -38,6 +38,9 @@ enum Command {
         /// Plant a bug, to see it found: disks that answer a sync and do nothing.
         #[arg(long)]
         plant_lying_disks: bool,
+        /// Five nodes instead of three, and partitions that are moved about
+        #[arg(long)]
+        moves: bool,
     },
 }
 
@@ -64,12 +67,24 @@ fn main() -> anyhow::Result<ExitCode> {
         seconds,
         twice,
         plant_lying_disks,
+        moves,
     } = Cli::parse().command;
     let options = Options {
         faults_for: Duration::from_secs(seconds),
         lying_disks: plant_lying_disks,
+        moves,
+        nodes: if moves { 5 } else { 3 },
         ..Options::default()
     };
+    let flags = [
+        (plant_lying_disks, " --plant-lying-disks"),
+        (moves, " --moves"),
+    ];
+    let flags: String = flags
+        .iter()
+        .filter(|(on, _)| *on)
+        .map(|(_, flag)| *flag)
+        .collect();
     println!(
         "{:>8} {:>8} {:>8} {:>8} {:>7} {:>9} {:>9}  verdict",
         "seed", "acked", "read", "commits", "faults", "virtual", "recovered"
@@ -88,13 +103,8 @@ fn main() -> anyhow::Result<ExitCode> {
         if !good {
             failed.push(seed);
             println!(
-                "    replay: seriatim-jepsen run --sim --seconds {seconds} --seeds {seed}..{}{}",
-                seed + 1,
-                if plant_lying_disks {
-                    " --plant-lying-disks"
-                } else {
-                    ""
-                }
+                "    replay: seriatim-jepsen run --sim --seconds {seconds} --seeds {seed}..{}{flags}",
+                seed + 1
             );
         }
     }

@@ -91,3 +91,27 @@ fn sim_catches_producer_sessions_that_are_ignored() {
         "no seed noticed that retries are stored twice: {broken:?}"
     );
 }
+
+/// Replicas are moved between five nodes while all sorts of things go wrong.
+#[test]
+fn sim_partitions_that_move_keep_every_promise() {
+    let options = Options {
+        nodes: 5,
+        moves: true,
+        ..options()
+    };
+    let mut moves = 0;
+    for seed in 0..5 {
+        let verdict = run(seed, &options).expect("build the executors");
+        let findings: Vec<String> = verdict.findings.iter().map(ToString::to_string).collect();
+        assert!(
+            verdict.holds(),
+            "seed {seed}; replay: cargo run -p seriatim-jepsen -- run --sim --moves --seconds {SECONDS} --seeds {seed}..{}\n{}\n{:#?}",
+            seed + 1,
+            findings.join("\n"),
+            verdict.history.faults
+        );
+        moves += verdict.history.moves;
+    }
+    assert!(moves > 5, "only {moves} moves were begun");
+}

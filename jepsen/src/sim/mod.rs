@@ -3,6 +3,7 @@
 pub mod client;
 pub mod machines;
 pub mod members;
+pub mod moves;
 pub mod nemesis;
 pub mod node;
 pub mod rpc;

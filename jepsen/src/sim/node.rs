@@ -141,6 +141,10 @@ async fn answer(broker: &Broker, call: Call) -> Answer {
             Ok(session) => Answer::Producer(session),
             Err(error) => Answer::Failed(error),
         },
+        Call::Reassign(request) => match broker.reassign(request).await {
+            Ok(moved) => Answer::Reassigned(moved),
+            Err(error) => Answer::Failed(error),
+        },
         Call::CreateTopic(request) => match broker.create_topic(request).await {
             Ok(_created) => Answer::Created,
             Err(error) => Answer::Failed(error),
@@ -168,10 +172,22 @@ async fn answer(broker: &Broker, call: Call) -> Answer {
             start,
             end,
         } => {
+            if is_elsewhere(broker, partition) {
+                return Answer::Elsewhere;
+            }
             let range = Offset(start)..Offset(end);
             Answer::Digest(digest(broker, partition, range).await)
         }
     }
+}
+
+/// Whether a partition that does not move is held by other nodes alone.
+fn is_elsewhere(broker: &Broker, partition: i32) -> bool {
+    let tp = TopicPartition::new(TOPIC, partition);
+    let image = broker.cluster().image();
+    let me = broker.cluster().node_id();
+    let known = image.partition(&tp);
+    known.is_some_and(|info| !info.is_moving() && info.replica_on(me).is_none())
 }
 
 /// Carries a member's messages until one side ends.

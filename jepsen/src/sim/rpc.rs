@@ -50,6 +50,8 @@ pub enum Call {
         /// Where the compared part ends.
         end: i64,
     },
+    /// Other nodes for a partition.
+    Reassign(v1::ReassignRequest),
 }
 
 /// A response.
@@ -73,6 +75,10 @@ pub enum Answer {
     Offsets(v1::FetchOffsetsResponse),
     /// To [`Call::Digest`]; `None` while the replica is not that far.
     Digest(Option<u64>),
+    /// To [`Call::Digest`]: the partition stays where it is, and that is not at this node.
+    Elsewhere,
+    /// To [`Call::Reassign`].
+    Reassigned(v1::ReassignResponse),
     /// The call failed as a whole.
     Failed(v1::Error),
 }

@@ -18,7 +18,7 @@ use seriatim_runtime::{clock, task};
 use super::{
     client::{Client, TOPIC},
     machines::Machines,
-    members,
+    members, moves,
     nemesis::{Fault, Nemesis},
     rpc::{Answer, Call, Switchboard},
     workload,
@@ -52,6 +52,8 @@ pub struct Options {
     pub forgets_producers: bool,
     /// Only this fault, over and over; any if absent.
     pub only: Option<Fault>,
+    /// Partitions are moved about meanwhile; wants more nodes than replicas.
+    pub moves: bool,
 }
 
 impl Default for Options {
@@ -64,6 +66,7 @@ impl Default for Options {
             lying_disks: false,
             forgets_producers: false,
             only: None,
+            moves: false,
         }
     }
 }
@@ -189,7 +192,14 @@ impl Run {
     }
 
     fn work(&mut self) -> io::Result<()> {
-        let workers = self.crew(workers)?;
+        let moves = self.options.moves;
+        let workers = self.crew(|client| {
+            let mut jobs = workers(client);
+            if moves {
+                jobs.push(Box::pin(moves::operator(client.clone())));
+            }
+            jobs
+        })?;
         self.faults()?;
         let healed = self.world.now();
         let probes = self.crew(|client| {

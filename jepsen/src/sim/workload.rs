@@ -271,6 +271,7 @@ pub async fn compare(client: Client, partition: i32, range: Range<i64>) {
                     let replicas = history.replicas.entry(partition).or_default();
                     let _none = replicas.insert(node, digest);
                 }
+                Ok(Answer::Elsewhere) => {}
                 Ok(_) | Err(_) => still.push(node),
             }
         }
