@@ -22,6 +22,7 @@ pub mod ports;
 pub mod procfs;
 pub mod producing;
 pub mod replicas;
+pub mod retention;
 pub mod rolling;
 pub mod small_disk;
 pub mod story;

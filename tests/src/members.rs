@@ -229,9 +229,11 @@ impl Member {
     /// # Errors
     /// If the stream has ended.
     pub async fn release(&self) -> anyhow::Result<()> {
-        let partitions = self.assignment.revoke.clone();
-        self.send(Request::Released(v1::Released { partitions }))
-            .await
+        let released = v1::Released {
+            partitions: self.assignment.revoke.clone(),
+            generation: self.assignment.generation,
+        };
+        self.send(Request::Released(released)).await
     }
 
     /// Sends a message.

@@ -88,6 +88,14 @@ pub const METRICS: &[Metric] = &[
         meaning: "largest number of log entries that a follower on that node is behind, over the \
                   partitions that this node leads",
     },
+    Metric {
+        name: LAG_BYTES,
+        kind: Kind::Gauge,
+        unit: Unit::Bytes,
+        labels: &["node"],
+        meaning: "about how many bytes of log the replicas on that node still lack, over the \
+                  partitions that this node leads: what is left of a rebuild",
+    },
     metric::gauge(
         UNDER_REPLICATED,
         Unit::Count,
@@ -109,14 +117,6 @@ pub const METRICS: &[Metric] = &[
         Unit::Count,
         "nodes that are being decommissioned, the same on every node",
     ),
-    Metric {
-        name: LAG_BYTES,
-        kind: Kind::Gauge,
-        unit: Unit::Bytes,
-        labels: &["node"],
-        meaning: "about how many bytes of log the replicas on that node still lack, over the \
-                  partitions that this node leads: what is left of a rebuild",
-    },
 ];
 
 /// Handles, looked up once. The recorder must be installed before the broker is made.

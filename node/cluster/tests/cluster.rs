@@ -1,9 +1,4 @@
 //! The cluster layer as a whole: nodes of one process over loopback with real files.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test ends where something is not as it must be"
-)]
 
 mod common;
 #[path = "parts/leaving.rs"]

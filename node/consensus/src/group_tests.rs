@@ -33,9 +33,10 @@ const MAX_APPEND_BYTES: usize = 20_000;
 
 /// Remembers every command.
 #[derive(Default)]
-struct Recorder {
+pub(crate) struct Recorder {
     state: Mutex<(AppliedState, Vec<Bytes>)>,
-    installed: AtomicUsize,
+    pub(crate) installed: AtomicUsize,
+    compact_after: Option<u64>,
 }
 
 #[async_trait]
@@ -60,18 +61,32 @@ impl StateMachine for Recorder {
         Ok(replies)
     }
 
+    fn compact_after_bytes(&self) -> Option<u64> {
+        self.compact_after
+    }
+
     async fn snapshot(&self) -> Result<Snapshot, SmError> {
         let state = self.state.lock();
+        let mut data = Vec::new();
+        for value in &state.1 {
+            data.extend_from_slice(&u32::try_from(value.len()).unwrap().to_be_bytes());
+            data.extend_from_slice(value);
+        }
         Ok(Snapshot {
             state: state.0.clone(),
             next_offset: Offset(0),
-            data: state.1.concat().into(),
+            data: data.into(),
         })
     }
 
     async fn install(&self, snapshot: Snapshot) -> Result<(), SmError> {
-        let values = snapshot.data.chunks(8).map(Bytes::copy_from_slice);
-        *self.state.lock() = (snapshot.state, values.collect());
+        let mut data = snapshot.data;
+        let mut values = Vec::new();
+        while !data.is_empty() {
+            let length = u32::from_be_bytes(data.split_to(4)[..].try_into().unwrap());
+            values.push(data.split_to(length as usize));
+        }
+        *self.state.lock() = (snapshot.state, values);
         let _before = self.installed.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -104,8 +119,8 @@ impl Handler for Spy {
     }
 }
 
-struct Node {
-    disk: SimDisk,
+pub(crate) struct Node {
+    pub(crate) disk: SimDisk,
     storage: Storage,
     lane: Lane,
     consensus: Consensus,
@@ -114,9 +129,32 @@ struct Node {
 }
 
 /// Three nodes with some groups of three replicas each.
-struct Cluster {
-    nodes: Vec<Node>,
+pub(crate) struct Cluster {
+    pub(crate) nodes: Vec<Node>,
     tasks: TaskGroup,
+}
+
+impl Node {
+    /// Opens a replica with a machine that knows nothing yet.
+    async fn open(&mut self, at: usize, group: u64, compact_after: Option<u64>) {
+        let machine = Arc::new(Recorder {
+            compact_after,
+            ..Recorder::default()
+        });
+        let spec = GroupSpec {
+            key: LogKey {
+                group: GroupId(group),
+                replica: ReplicaId(node_id(at).0),
+            },
+            log: LogOptions {
+                segment_bytes: 50_000,
+                ..LogOptions::default()
+            },
+            name: format!("group {group}"),
+        };
+        let opened = self.consensus.open(spec, machine.clone()).await.unwrap();
+        self.groups.push((opened, machine));
+    }
 }
 
 fn node_id(at: usize) -> NodeId {
@@ -124,32 +162,28 @@ fn node_id(at: usize) -> NodeId {
 }
 
 impl Cluster {
-    async fn start(groups: u64) -> Self {
+    pub(crate) async fn start(groups: u64) -> Self {
+        Self::start_with(groups, None, 0).await
+    }
+
+    /// The same with machines that hold everything, if their logs are to be compacted, and with a limit
+    /// for followers that are behind.
+    pub(crate) async fn start_with(
+        groups: u64,
+        compact_after: Option<u64>,
+        catch_up_bytes_per_s: u64,
+    ) -> Self {
         let tasks = TaskGroup::new();
         let mut nodes = Vec::new();
         for at in 0..3 {
-            nodes.push(Self::node(at, &tasks).await);
+            nodes.push(Self::node(at, catch_up_bytes_per_s, &tasks).await);
         }
         let cluster = Self { nodes, tasks };
         cluster.heal();
         let mut cluster = cluster;
         for group in 1..=groups {
             for at in 0..3 {
-                let node = &mut cluster.nodes[at];
-                let machine = Arc::new(Recorder::default());
-                let spec = GroupSpec {
-                    key: LogKey {
-                        group: GroupId(group),
-                        replica: ReplicaId(node_id(at).0),
-                    },
-                    log: LogOptions {
-                        segment_bytes: 50_000,
-                        ..LogOptions::default()
-                    },
-                    name: format!("group {group}"),
-                };
-                let opened = node.consensus.open(spec, machine.clone()).await.unwrap();
-                node.groups.push((opened, machine));
+                cluster.nodes[at].open(at, group, compact_after).await;
             }
             let members = (0..3).map(|at| (ReplicaId(node_id(at).0), node_id(at)));
             let first = &cluster.nodes[0].groups.last().unwrap().0;
@@ -158,7 +192,7 @@ impl Cluster {
         cluster
     }
 
-    async fn node(at: usize, tasks: &TaskGroup) -> Node {
+    async fn node(at: usize, catch_up_bytes_per_s: u64, tasks: &TaskGroup) -> Node {
         let disk = SimDisk::new(at as u64);
         let options = StorageOptions {
             cache_bytes: 10_000,
@@ -173,7 +207,7 @@ impl Cluster {
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(400),
             max_append_bytes: MAX_APPEND_BYTES,
-            catch_up_bytes_per_s: 0,
+            catch_up_bytes_per_s,
         };
         let consensus = Consensus::new(options, storage.clone(), lane.clone());
         let largest_append = Arc::new(AtomicUsize::new(0));
@@ -192,14 +226,22 @@ impl Cluster {
     }
 
     /// Lets nobody talk to a node, nor it to anybody.
-    fn cut_off(&self, at: usize) {
+    pub(crate) fn cut_off(&self, at: usize) {
         for other in (0..3).filter(|other| *other != at) {
             self.nodes[other].lane.set_peer(node_id(at), None);
             self.nodes[at].lane.set_peer(node_id(other), None);
         }
     }
 
-    fn heal(&self) {
+    /// Lets two nodes talk to each other.
+    pub(crate) fn reconnect(&self, one: usize, other: usize) {
+        for (from, to) in [(one, other), (other, one)] {
+            let address = self.nodes[to].lane.local_addr().to_owned();
+            self.nodes[from].lane.set_peer(node_id(to), Some(address));
+        }
+    }
+
+    pub(crate) fn heal(&self) {
         for node in &self.nodes {
             for (at, other) in self.nodes.iter().enumerate() {
                 let address = other.lane.local_addr().to_owned();
@@ -208,16 +250,16 @@ impl Cluster {
         }
     }
 
-    fn group(&self, at: usize, group: usize) -> &Group {
+    pub(crate) fn group(&self, at: usize, group: usize) -> &Group {
         &self.nodes[at].groups[group].0
     }
 
-    fn machine(&self, at: usize, group: usize) -> &Recorder {
+    pub(crate) fn machine(&self, at: usize, group: usize) -> &Recorder {
         &self.nodes[at].groups[group].1
     }
 
     /// The node that leads a group, of those that may, and has its majority behind it; and its term.
-    async fn leader(&self, group: usize, among: &[usize]) -> (usize, u64) {
+    pub(crate) async fn leader(&self, group: usize, among: &[usize]) -> (usize, u64) {
         let deadline = clock::now() + PATIENCE;
         loop {
             let states = among.iter().map(|&at| {
@@ -236,7 +278,7 @@ impl Cluster {
     }
 
     /// Waits until the machines hold the same and the logs the same bytes.
-    async fn converged(&self, group: usize, among: &[usize]) -> Vec<u64> {
+    pub(crate) async fn converged(&self, group: usize, among: &[usize]) -> Vec<u64> {
         eventually("the replicas agree", || {
             let states: Vec<_> = among
                 .iter()
@@ -275,7 +317,20 @@ impl Cluster {
         self.machine(among[0], group).values()
     }
 
-    async fn stop(self) {
+    /// Closes all groups and opens them again; the machines have forgotten everything.
+    pub(crate) async fn reopen(&mut self, compact_after: Option<u64>) {
+        for at in 0..3 {
+            let node = &mut self.nodes[at];
+            let groups = u64::try_from(node.groups.len()).unwrap();
+            node.groups.clear();
+            for group in 1..=groups {
+                node.consensus.close(GroupId(group)).await;
+                node.open(at, group, compact_after).await;
+            }
+        }
+    }
+
+    pub(crate) async fn stop(self) {
         for node in &self.nodes {
             node.consensus.shutdown().await;
         }
@@ -286,7 +341,7 @@ impl Cluster {
     }
 }
 
-async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = clock::now() + PATIENCE;
     while !condition() {
         assert!(clock::now() < deadline, "not in time: {what}");
@@ -301,7 +356,7 @@ fn command(number: u64, bytes: usize) -> Proposal {
 }
 
 /// Proposes numbers without waiting in between; returns those that were acknowledged, by index.
-async fn propose(
+pub(crate) async fn propose(
     group: &Group,
     term: u64,
     numbers: std::ops::Range<u64>,
@@ -421,8 +476,8 @@ async fn a_follower_behind_a_purge_goes_on_from_the_boundary() {
     assert_eq!(propose(group, term, 10..200, 8).await.len(), 190);
     let boundary = group.status().applied.unwrap();
     group.raft().trigger().snapshot().await.unwrap();
-    eventually("a boundary", || group.log().boundary().is_some()).await;
-    assert_eq!(group.log().boundary().unwrap().log_id, boundary);
+    eventually("a boundary", || group.log().boundary_id().is_some()).await;
+    assert_eq!(group.log().boundary_id(), Some(boundary));
     group
         .raft()
         .trigger()
@@ -439,7 +494,7 @@ async fn a_follower_behind_a_purge_goes_on_from_the_boundary() {
         cluster.machine(behind, 0).installed.load(Ordering::Relaxed),
         1
     );
-    assert_eq!(follower.log().boundary().unwrap().log_id, boundary);
+    assert_eq!(follower.log().boundary_id(), Some(boundary));
     assert_eq!(follower.log().first_index(), boundary.index + 1);
     // Like any other: it can be cut off again and catch up.
     cluster.cut_off(behind);

@@ -7,6 +7,8 @@
 
 mod codec;
 mod compact;
+#[cfg(test)]
+mod compact_tests;
 mod driver;
 mod group;
 #[cfg(test)]
@@ -18,6 +20,8 @@ mod machine;
 pub mod metrics;
 mod network;
 mod pace;
+#[cfg(test)]
+mod pace_tests;
 mod parts;
 mod raft;
 mod receive;

@@ -54,11 +54,7 @@ impl Machine {
         let _one_at_a_time = self.saving.lock().await;
         // One that was built may be overtaken by one that was installed, and must not replace it:
         // openraft has heard of the newer one, and the log may begin behind it.
-        if self
-            .log
-            .boundary()
-            .is_some_and(|known| known.log_id >= log_id)
-        {
+        if self.log.boundary_id() >= Some(log_id) {
             return Ok(());
         }
         let boundary = Boundary {
@@ -129,7 +125,7 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<Types, Snapshot>>> {
-        let Some(boundary) = self.log.boundary() else {
+        let Some(boundary) = self.log.boundary().await.map_err(io_error)? else {
             return Ok(None);
         };
         let membership = (!boundary.membership.is_empty()).then_some(boundary.membership);

@@ -6,7 +6,7 @@ use openraft::{Config, SnapshotPolicy};
 use parking_lot::{Mutex, RwLock};
 use seriatim_proto::ids::GroupId;
 use seriatim_runtime::task::TaskGroup;
-use seriatim_storage::{Log, Storage};
+use seriatim_storage::{Log, LogOptions, Storage};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
@@ -158,12 +158,7 @@ impl Consensus {
         spec: &GroupSpec,
         compact_after: Option<u64>,
     ) -> Result<Log, ConsensusError> {
-        let mut options = spec.log;
-        if let Some(bytes) = compact_after {
-            // Only whole files go.
-            let most = (bytes / COMPACTED_SEGMENTS).max(MIN_SEGMENT_BYTES);
-            options.segment_bytes = options.segment_bytes.min(most);
-        }
+        let options = log_options(spec.log, compact_after);
         let opened = self.0.storage.open_log(spec.key, options).await;
         opened.map_err(|error| {
             if error.is_damage() {
@@ -216,6 +211,15 @@ impl Consensus {
             tracing::warn!("some tasks of the Raft groups did not end in time");
         }
     }
+}
+
+/// Small files where the log is compacted: only whole ones go.
+fn log_options(mut options: LogOptions, compact_after: Option<u64>) -> LogOptions {
+    if let Some(bytes) = compact_after {
+        let most = (bytes / COMPACTED_SEGMENTS).max(MIN_SEGMENT_BYTES);
+        options.segment_bytes = options.segment_bytes.min(most);
+    }
+    options
 }
 
 fn millis(duration: Duration) -> u64 {

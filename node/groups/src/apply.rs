@@ -29,15 +29,16 @@ pub(crate) fn apply(
         now_ms,
         command,
     } = command;
+    let full = shard.is_full();
     match command {
         Command::UpdateMembers(update) => change(shard, &id, touched, |group, touched| {
-            update_members(group, update, now_ms, touched)
+            update_members(group, update, (now_ms, full), touched)
         }),
         Command::ReleasePartitions(release) => change(shard, &id, touched, |group, touched| {
             release_partitions(group, release, touched)
         }),
         Command::StoreOffsets(store) => change(shard, &id, touched, |group, touched| {
-            let store = offsets::check(group, store)?;
+            let store = offsets::check(group, store, full)?;
             offsets::store(group, store, now_ms, touched);
             Ok(())
         }),
@@ -66,7 +67,9 @@ pub(crate) fn apply(
 }
 
 fn remove(shard: &mut Shard, id: &str, touched: &mut Touched) {
-    let _group = shard.groups.remove(id);
+    if let Some(group) = shard.groups.remove(id) {
+        shard.bytes -= group.bytes();
+    }
     touched.removed(id);
 }
 
@@ -79,7 +82,9 @@ fn change(
 ) -> Result<(), Refusal> {
     let mut of_group = Change::default();
     if let Some(group) = shard.groups.get_mut(id) {
+        let before = group.bytes();
         with(Arc::make_mut(group), &mut of_group)?;
+        shard.bytes = shard.bytes - before + group.bytes();
         let gone = group.members.is_empty() && group.offsets.is_empty();
         touched.changed(id, of_group);
         if gone {
@@ -98,6 +103,7 @@ fn change(
         });
     }
     touched.changed(id, of_group);
+    shard.bytes += group.bytes();
     let _none = shard.groups.insert(id.to_owned(), Arc::new(group));
     Ok(())
 }
@@ -155,7 +161,7 @@ pub(crate) fn members_after(
 fn update_members(
     group: &mut Group,
     update: wire::UpdateMembers,
-    now_ms: i64,
+    (now_ms, full): (i64, bool),
     change: &mut Change,
 ) -> Result<(), Refusal> {
     if update.expected_generation != group.generation {
@@ -182,7 +188,12 @@ fn update_members(
         .members
         .keys()
         .any(|id| !members.contains_key(id) && !taken(id));
+    let bytes: usize = members.values().map(Member::bytes).sum();
+    if full && bytes > group.member_bytes {
+        return Err(Refusal::ShardFull);
+    }
     let before = std::mem::replace(&mut group.members, members);
+    group.member_bytes = bytes;
     group.strategy = strategy;
     group.touched_ms = now_ms;
     if changed {

@@ -87,6 +87,11 @@ pub(crate) enum Refusal {
     TooManyGroups { most: i64 },
     #[error("a group has offsets for at most {most} partitions")]
     TooManyOffsets { most: i64 },
+    #[error(
+        "the groups that share a partition of groups with it are too large together; delete \
+         groups that are not used"
+    )]
+    ShardFull,
     #[error("malformed command: {what}")]
     Malformed { what: String },
 }
@@ -110,6 +115,7 @@ impl Refusal {
             Self::TooManyMembers { .. }
             | Self::TooManyGroups { .. }
             | Self::TooManyOffsets { .. }
+            | Self::ShardFull
             | Self::Malformed { .. } => ErrorCode::InvalidRequest,
             // Only proposed by the coordinator, which proposes anew.
             Self::Superseded => ErrorCode::Internal,
@@ -156,6 +162,7 @@ impl From<Refusal> for wire::GroupRefusal {
             Refusal::TooManyGroups { most } => number(10, most),
             Refusal::TooManyOffsets { most } => number(11, most),
             Refusal::Malformed { what } => plain(12, what),
+            Refusal::ShardFull => plain(13, String::new()),
         }
     }
 }
@@ -183,6 +190,7 @@ impl From<wire::GroupRefusal> for Refusal {
             10 => Self::TooManyGroups { most },
             11 => Self::TooManyOffsets { most },
             12 => Self::Malformed { what: refusal.text },
+            13 => Self::ShardFull,
             other => Self::Malformed {
                 what: format!("refused by a newer node for reason {other}"),
             },
@@ -233,6 +241,7 @@ mod tests {
             Refusal::TooManyMembers { most: 1 },
             Refusal::TooManyGroups { most: 2 },
             Refusal::TooManyOffsets { most: 3 },
+            Refusal::ShardFull,
             Refusal::malformed("w"),
         ] {
             let bytes = encode_reply(Err(refusal.clone()));

@@ -14,7 +14,7 @@ use crate::{
     coordinator::session::committed_offset,
     errors,
     groups::Shard,
-    limits::{MAX_COMMAND_BYTES, MAX_COMMIT_OFFSETS, MAX_METADATA_BYTES},
+    limits::{MAX_COMMIT_BYTES, MAX_COMMIT_OFFSETS, MAX_METADATA_BYTES},
     names::check_member,
     offsets,
     propose::propose,
@@ -62,7 +62,7 @@ impl Groups {
         if validate_only {
             barrier(&shard, &cluster, deadline).await?;
             let current = shard.machine.group(&group).unwrap_or_default();
-            let checked = offsets::check(&current, store);
+            let checked = offsets::check(&current, store, shard.machine.is_full());
             return checked
                 .map(drop)
                 .map_err(|refusal| refusal.to_error(&group));
@@ -204,9 +204,9 @@ fn check(request: &v1::CommitOffsetsRequest) -> Result<(), v1::Error> {
             "a commit has 1 to {MAX_COMMIT_OFFSETS} offsets, not {count}"
         )));
     }
-    if request.encoded_len() > MAX_COMMAND_BYTES {
+    if request.encoded_len() > MAX_COMMIT_BYTES {
         return Err(invalid(format!(
-            "a commit has at most {MAX_COMMAND_BYTES} bytes; split it"
+            "a commit has at most {MAX_COMMIT_BYTES} bytes; split it"
         )));
     }
     for commit in &request.offsets {

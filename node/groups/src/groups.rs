@@ -90,11 +90,6 @@ impl Groups {
         let _none = self.0.cluster.send_replace(Some(cluster.clone()));
     }
 
-    /// Lets go of the cluster when it is shut down.
-    pub fn detach(&self) {
-        let _cluster = self.0.cluster.send_replace(None);
-    }
-
     /// Who coordinates these groups, one answer for each. Makes the partitions of groups at the
     /// first call ever, and waits for their leaders until the deadline.
     pub async fn coordinators(

@@ -38,13 +38,13 @@ struct State {
 }
 
 impl State {
-    fn record(&self) -> wire::AppliedRecord {
-        let applied = self.applied.unwrap_or_default();
-        wire::AppliedRecord {
+    /// `None` where nothing was applied.
+    fn record(&self) -> Option<wire::AppliedRecord> {
+        self.applied.map(|applied| wire::AppliedRecord {
             term: applied.term,
             index: applied.index,
             membership: self.membership.clone(),
-        }
+        })
     }
 
     fn applied_state(&self) -> AppliedState {
@@ -102,6 +102,11 @@ impl ShardMachine {
     /// A group as of the last applied entry. Not to be held for long: a change copies it then.
     pub(crate) fn group(&self, id: &str) -> Option<Arc<Group>> {
         self.state.read().shard.groups.get(id).cloned()
+    }
+
+    /// Whether no group may grow.
+    pub(crate) fn is_full(&self) -> bool {
+        self.state.read().shard.is_full()
     }
 
     /// Looks at every group.
@@ -165,7 +170,7 @@ impl ShardMachine {
                 replies.push(reply);
             }
             let applied = state.record();
-            store::changes(meta, &self.keys, (&state.shard, &touched), &applied)
+            store::changes(meta, &self.keys, (&state.shard, &touched), applied.as_ref())
         };
         let written = batch.and_then(|batch| meta.transact(batch));
         written.map_err(|error| self.failed(error))?;
@@ -228,7 +233,8 @@ impl StateMachine for Handle {
                 membership: snapshot.state.membership,
             };
             let meta = machine.storage.meta();
-            store::replace(meta, &machine.keys, &state.shard, &state.record())
+            let applied = state.record();
+            store::replace(meta, &machine.keys, &state.shard, applied.as_ref())
                 .map_err(|error| machine.failed(error))?;
             *machine.state.write() = state;
             Ok(())
@@ -236,3 +242,7 @@ impl StateMachine for Handle {
         .await
     }
 }
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

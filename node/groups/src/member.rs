@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use seriatim_proto::{error::ErrorCode, v1};
 use tokio::sync::mpsc;
 use v1::member_request::Request;
@@ -9,7 +10,7 @@ use v1::member_request::Request;
 use crate::{
     Groups,
     coordinator::{Event, link::Link},
-    limits::MAX_COMMIT_OFFSETS,
+    limits::{MAX_COMMIT_OFFSETS, MAX_MEMBER_MESSAGE_BYTES},
     names::check_join,
     state::Tp,
 };
@@ -48,11 +49,24 @@ impl MemberStream {
     /// Takes the member's next message.
     pub async fn receive(&self, request: v1::MemberRequest) {
         let link = Arc::clone(&self.link);
+        if request.encoded_len() > MAX_MEMBER_MESSAGE_BYTES {
+            let text = format!("a member's message has at most {MAX_MEMBER_MESSAGE_BYTES} bytes");
+            link.end(Some(invalid(text)));
+            return;
+        }
         match request.request {
             Some(Request::Heartbeat(heartbeat)) => link.heartbeat(heartbeat.sequence),
             Some(Request::Join(join)) => self.join_again(join).await,
-            Some(Request::Released(released)) => match partitions(released) {
-                Ok(partitions) => self.tell(Event::Released { link, partitions }).await,
+            Some(Request::Released(released)) => match partitions(&released) {
+                Ok(partitions) => {
+                    let generation = released.generation;
+                    self.tell(Event::Released {
+                        link,
+                        partitions,
+                        generation,
+                    })
+                    .await;
+                }
                 Err(error) => link.end(Some(error)),
             },
             Some(Request::Leave(_)) => self.tell(Event::Leave { link }).await,
@@ -98,7 +112,7 @@ impl Drop for MemberStream {
     }
 }
 
-fn partitions(released: v1::Released) -> Result<Vec<Tp>, v1::Error> {
+fn partitions(released: &v1::Released) -> Result<Vec<Tp>, v1::Error> {
     let count: usize = released
         .partitions
         .iter()
@@ -109,11 +123,10 @@ fn partitions(released: v1::Released) -> Result<Vec<Tp>, v1::Error> {
             "at most {MAX_COMMIT_OFFSETS} partitions are released at once"
         )));
     }
-    let topics = released.partitions.into_iter();
-    let tps = topics.flat_map(|of| {
-        let topic: Arc<str> = of.topic.into();
-        let tp = move |partition| Tp::new(Arc::clone(&topic), partition);
-        of.partitions.into_iter().map(tp)
+    let tps = released.partitions.iter().flat_map(|of| {
+        let topic: Arc<str> = of.topic.as_str().into();
+        let tp = move |partition: &i32| Tp::new(Arc::clone(&topic), *partition);
+        of.partitions.iter().map(tp)
     });
     Ok(tps.collect())
 }

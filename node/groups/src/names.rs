@@ -4,8 +4,8 @@ use seriatim_cluster::{GROUPS_PARTITIONS, is_internal};
 use seriatim_proto::{error::ErrorCode, topic_name, v1};
 
 use crate::limits::{
-    DEFAULT_REBALANCE_MS, DEFAULT_SESSION_MS, MAX_ID_CHARS, MAX_MEMBER_TOPICS, REBALANCE_MS,
-    SESSION_MS,
+    DEFAULT_REBALANCE_MS, DEFAULT_SESSION_MS, MAX_ID_CHARS, MAX_MEMBER_TOPICS,
+    MAX_MEMBER_TOPICS_BYTES, REBALANCE_MS, SESSION_MS,
 };
 
 /// The shard of a group: the CRC-32 (IEEE) of its id in UTF-8, modulo the number of shards. Part of
@@ -76,6 +76,11 @@ pub(crate) fn check_join(join: &mut v1::JoinGroup) -> Result<(), v1::Error> {
         return Err(invalid(format!(
             "a member subscribes to 1 to {MAX_MEMBER_TOPICS} topics, not {}",
             join.topics.len()
+        )));
+    }
+    if join.topics.iter().map(String::len).sum::<usize>() > MAX_MEMBER_TOPICS_BYTES {
+        return Err(invalid(format!(
+            "the names of a member's topics have at most {MAX_MEMBER_TOPICS_BYTES} bytes"
         )));
     }
     for topic in &join.topics {

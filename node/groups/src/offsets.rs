@@ -1,12 +1,13 @@
 //! Stored offsets: who may store which. Pure.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
+use prost::Message as _;
 use seriatim_proto::internal::v1 as wire;
 
 use crate::{
     command::Refusal,
-    limits::{MAX_GROUP_OFFSETS, MAX_METADATA_BYTES},
+    limits::{MAX_GROUP_OFFSET_BYTES, MAX_GROUP_OFFSETS, MAX_METADATA_BYTES},
     state::{Committed, Group, Member, Tp},
     touched::Change,
 };
@@ -18,13 +19,24 @@ pub(crate) struct Checked {
 }
 
 /// Checks a commit against the group: all of it or nothing is stored.
-pub(crate) fn check(group: &Group, store: wire::StoreOffsets) -> Result<Checked, Refusal> {
+///
+/// In a shard that is `full`, offsets may move but no group may grow.
+pub(crate) fn check(
+    group: &Group,
+    store: wire::StoreOffsets,
+    full: bool,
+) -> Result<Checked, Refusal> {
     let member = committer(group, &store.member_id)?;
     let mut seen = BTreeSet::new();
     let mut changes = Vec::with_capacity(store.offsets.len());
-    let mut new = 0;
-    for mut change in store.offsets {
-        let tp = Tp::new(std::mem::take(&mut change.topic), change.partition);
+    let (mut new, mut bytes, mut grows) = (0, 0, false);
+    let mut topic: Arc<str> = Arc::default();
+    for change in store.offsets {
+        // One name for all partitions of a topic.
+        if *topic != *change.topic {
+            topic = change.topic.as_str().into();
+        }
+        let tp = Tp::new(Arc::clone(&topic), change.partition);
         check_change(&change, member.is_some())?;
         let stored = group.offsets.get(&tp);
         if let Some(member) = member {
@@ -45,7 +57,9 @@ pub(crate) fn check(group: &Group, store: wire::StoreOffsets) -> Result<Checked,
                 });
             }
         }
-        new += usize::from(stored.is_none());
+        new += usize::from(stored.is_none() && change.offset >= 0);
+        bytes += change.encoded_len();
+        grows |= stored.map_or(0, |stored| stored.metadata.len()) < change.metadata.len();
         if !seen.insert(tp.clone()) {
             return Err(Refusal::malformed("a partition occurs twice in one commit"));
         }
@@ -55,6 +69,15 @@ pub(crate) fn check(group: &Group, store: wire::StoreOffsets) -> Result<Checked,
         return Err(Refusal::TooManyOffsets {
             most: i64::try_from(MAX_GROUP_OFFSETS).unwrap_or(i64::MAX),
         });
+    }
+    grows |= new > 0;
+    if grows && group.offset_bytes + bytes > MAX_GROUP_OFFSET_BYTES {
+        return Err(Refusal::malformed(
+            "all offsets of a group with their texts have at most 32 MiB",
+        ));
+    }
+    if grows && full {
+        return Err(Refusal::ShardFull);
     }
     Ok(Checked { changes })
 }
@@ -97,17 +120,13 @@ pub(crate) fn store(group: &mut Group, commit: Checked, now_ms: i64, change: &mu
         change.head = true;
     }
     for (tp, stored) in commit.changes {
-        if stored.offset < 0 {
-            let _before = group.offsets.remove(&tp);
-        } else {
-            let committed = Committed {
-                offset: stored.offset,
-                metadata: stored.metadata.into(),
-                at_ms: now_ms,
-                origin: stored.origin,
-            };
-            let _before = group.offsets.insert(tp.clone(), committed);
-        }
+        let committed = (stored.offset >= 0).then(|| Committed {
+            offset: stored.offset,
+            metadata: stored.metadata.into(),
+            at_ms: now_ms,
+            origin: stored.origin,
+        });
+        group.set_offset(tp.clone(), committed);
         let _new = change.offsets.insert(tp);
     }
 }
@@ -121,7 +140,7 @@ pub(crate) fn forget(group: &mut Group, origins: &BTreeSet<u64>, change: &mut Ch
         .map(|(tp, _)| tp.clone())
         .collect();
     for tp in gone {
-        let _committed = group.offsets.remove(&tp);
+        group.set_offset(tp.clone(), None);
         let _new = change.offsets.insert(tp);
     }
 }

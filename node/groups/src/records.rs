@@ -124,6 +124,7 @@ impl Builder {
     pub(crate) fn member(&mut self, group: &str, record: wire::MemberRecord) {
         let member = Member::from(record);
         let group = self.groups.entry(group.to_owned()).or_default();
+        group.member_bytes += member.bytes();
         let _none = group.members.insert(member.spec.member_id.clone(), member);
     }
 
@@ -144,14 +145,16 @@ impl Builder {
         }
         if let Some(group) = self.groups.get_mut(group) {
             let tp = Tp::new(topic, record.partition);
-            let _none = group.offsets.insert(tp, committed);
+            group.set_offset(tp, Some(committed));
         }
     }
 
     pub(crate) fn finish(self) -> Shard {
+        let bytes = self.groups.values().map(Group::bytes).sum();
         let shared = |(id, group)| (id, Arc::new(group));
         Shard {
             groups: self.groups.into_iter().map(shared).collect(),
+            bytes,
         }
     }
 }

@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
+use prost::Message as _;
 use seriatim_proto::{internal::v1 as wire, v1::AssignmentStrategy};
+
+use crate::limits::MAX_SHARD_BYTES;
 
 /// A partition of a topic. Cloning is cheap.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,10 +33,19 @@ impl fmt::Display for Tp {
     }
 }
 
-/// Every group of one shard, by id. Groups are shared with snapshots that are being written.
+/// Every group of one shard.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Shard {
+    /// By id; shared with snapshots that are being written.
     pub(crate) groups: BTreeMap<String, Arc<Group>>,
+    /// Bytes of all of them, about as many as in a snapshot. Invariant: the sum of theirs.
+    pub(crate) bytes: usize,
+}
+
+impl Shard {
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes >= MAX_SHARD_BYTES
+    }
 }
 
 /// One consumer group. One without members and offsets does not exist.
@@ -45,6 +57,10 @@ pub(crate) struct Group {
     /// By member id.
     pub(crate) members: BTreeMap<String, Member>,
     pub(crate) offsets: BTreeMap<Tp, Committed>,
+    /// Invariant: the sum of [`Committed::bytes`] over `offsets`.
+    pub(crate) offset_bytes: usize,
+    /// Invariant: the sum of [`Member::bytes`] over `members`.
+    pub(crate) member_bytes: usize,
     /// When its members last changed or, without members, an offset was stored. Counts for the
     /// expiry of a group without members.
     pub(crate) touched_ms: i64,
@@ -74,7 +90,22 @@ pub(crate) struct Committed {
     pub(crate) origin: u64,
 }
 
+/// Bytes of a record besides its names and texts, generously.
+const RECORD: usize = 32;
+
+impl Committed {
+    fn bytes(&self, tp: &Tp) -> usize {
+        tp.topic.len() + self.metadata.len() + RECORD
+    }
+}
+
 impl Member {
+    /// About as many as it takes in a snapshot: each partition may be target and owned.
+    pub(crate) fn bytes(&self) -> usize {
+        let targets = self.target.iter().map(|tp| tp.topic.len() + RECORD);
+        self.spec.encoded_len() + RECORD + 2 * targets.sum::<usize>()
+    }
+
     /// What it owns and keeps, with the generation in which it was granted.
     pub(crate) fn kept(&self) -> impl Iterator<Item = (&Tp, u64)> {
         let kept = self.owned.iter();
@@ -100,6 +131,10 @@ impl Member {
 }
 
 impl Group {
+    pub(crate) fn bytes(&self) -> usize {
+        self.offset_bytes + self.member_bytes + RECORD
+    }
+
     /// Every partition is with the member that is to have it.
     pub(crate) fn is_settled(&self) -> bool {
         self.members.values().all(Member::is_settled)
@@ -109,6 +144,20 @@ impl Group {
     pub(crate) fn is_fenced(&self, member_id: &str) -> bool {
         let mut members = self.members.values();
         members.any(|member| member.replaced.iter().any(|id| id == member_id))
+    }
+
+    /// Stores or, with `None`, forgets an offset.
+    pub(crate) fn set_offset(&mut self, tp: Tp, committed: Option<Committed>) {
+        if let Some(before) = self.offsets.get(&tp) {
+            self.offset_bytes -= before.bytes(&tp);
+        }
+        let _before = match committed {
+            Some(committed) => {
+                self.offset_bytes += committed.bytes(&tp);
+                self.offsets.insert(tp, committed)
+            }
+            None => self.offsets.remove(&tp),
+        };
     }
 
     /// Asserts what must hold of every group.
@@ -131,5 +180,9 @@ impl Group {
             }
         }
         assert!(!self.members.is_empty() || !self.offsets.is_empty());
+        let offsets = self.offsets.iter().map(|(tp, at)| at.bytes(tp));
+        assert_eq!(self.offset_bytes, offsets.sum::<usize>());
+        let members = self.members.values().map(Member::bytes);
+        assert_eq!(self.member_bytes, members.sum::<usize>());
     }
 }

@@ -123,7 +123,7 @@ pub(crate) fn changes(
     store: &MetaStore,
     keys: &Keys,
     (shard, touched): (&Shard, &Touched),
-    applied: &wire::AppliedRecord,
+    applied: Option<&wire::AppliedRecord>,
 ) -> Result<MetaBatch, StorageError> {
     let mut batch = MetaBatch::default();
     for (id, change) in &touched.groups {
@@ -156,7 +156,9 @@ pub(crate) fn changes(
             }
         }
     }
-    batch.put(keys.applied(), applied.encode_to_vec());
+    if let Some(applied) = applied {
+        batch.put(keys.applied(), applied.encode_to_vec());
+    }
     Ok(batch)
 }
 
@@ -165,7 +167,7 @@ pub(crate) fn replace(
     store: &MetaStore,
     keys: &Keys,
     shard: &Shard,
-    applied: &wire::AppliedRecord,
+    applied: Option<&wire::AppliedRecord>,
 ) -> Result<(), StorageError> {
     let mut batch = MetaBatch::default();
     for (key, _) in store.scan(keys.0.as_bytes())? {
@@ -181,7 +183,9 @@ pub(crate) fn replace(
             batch.put(keys.offset(id, tp), records::offset(tp, at).encode_to_vec());
         }
     }
-    batch.put(keys.applied(), applied.encode_to_vec());
+    if let Some(applied) = applied {
+        batch.put(keys.applied(), applied.encode_to_vec());
+    }
     store.transact(batch)
 }
 

@@ -59,8 +59,8 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// The state as of the checkpoint or the boundary of the log, whichever is later.
-    pub(crate) fn load(name: TopicPartition, log: Log) -> Result<Arc<Self>, PartitionError> {
-        let state = load(&log)?;
+    pub(crate) async fn load(name: TopicPartition, log: Log) -> Result<Arc<Self>, PartitionError> {
+        let state = load(&log).await?;
         log.raise_start_offset(state.log_start.offset);
         Ok(Arc::new(Self {
             name,
@@ -174,7 +174,7 @@ impl Machine {
     async fn state_at(&self, upto: LogId) -> Result<State, SmError> {
         let failed = |error: &dyn std::error::Error| SmError::new(chain(error));
         loop {
-            let boundary = self.log.boundary();
+            let boundary = self.log.boundary().await.map_err(|error| failed(&error))?;
             let known = boundary.as_ref().map(|boundary| boundary.log_id);
             let mut state = match boundary {
                 Some(boundary) => State::of_boundary(boundary).map_err(|error| failed(&error))?,
@@ -189,7 +189,7 @@ impl Machine {
             match self.replay(&mut state, upto).await {
                 Ok(()) => return Ok(state),
                 // Another boundary was installed meanwhile, and what it stands for is gone.
-                Err(_) if self.log.boundary().map(|it| it.log_id) > known => {}
+                Err(_) if self.log.boundary_id() > known => {}
                 Err(error) => return Err(failed(&error)),
             }
         }
@@ -242,8 +242,9 @@ impl Core {
 }
 
 /// The state as of the checkpoint or the boundary of the log, whichever is later.
-fn load(log: &Log) -> Result<State, PartitionError> {
-    let boundary = log.boundary().map(State::of_boundary).transpose()?;
+async fn load(log: &Log) -> Result<State, PartitionError> {
+    let boundary = log.boundary().await?;
+    let boundary = boundary.map(State::of_boundary).transpose()?;
     let state = boundary.unwrap_or_default();
     match log.checkpoint() {
         Some((at, bytes)) if state.applied.is_none_or(|boundary| at > boundary) => {

@@ -93,7 +93,7 @@ impl Partition {
         let options = log_options(&spec.settings);
         let storage = consensus.storage().clone();
         let log = storage.open_log(spec.key, options).await?;
-        let machine = Machine::load(spec.name.clone(), log)?;
+        let machine = Machine::load(spec.name.clone(), log).await?;
         let group_spec = GroupSpec {
             key: spec.key,
             log: options,

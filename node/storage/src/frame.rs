@@ -60,7 +60,7 @@ pub enum FrameKind {
     Membership = 3,
     /// A command on the state machine.
     Command = 4,
-    /// "The log begins at this boundary".
+    /// Reserved: where a partition begins is a command of its log.
     LogStart = 5,
     /// Local: how far this log was durable when the round began.
     Mark = 16,

@@ -16,5 +16,6 @@ mod groups;
 mod grpc;
 mod members;
 mod memory;
+mod retention;
 mod survival;
 mod topics;

@@ -1,4 +1,12 @@
 //! Nodes of one process over loopback: storage, lane, consensus and cluster layer, real files.
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "each test file uses its own part; a helper that fails is a test that fails"
+)]
 
 use std::{collections::BTreeMap, net::TcpListener, path::Path, sync::Arc, time::Duration};
 
@@ -30,7 +38,7 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
 pub(crate) struct Node {
     pub(crate) cluster: Cluster,
     pub(crate) storage: Storage,
-    consensus: Consensus,
+    pub(crate) consensus: Consensus,
     tasks: TaskGroup,
 }
 
@@ -95,6 +103,8 @@ pub(crate) struct Nodes {
     addresses: Vec<String>,
     /// Zero: leaders stay where they are.
     pub(crate) leader_balance: Duration,
+    /// Bytes of the metadata log before it is compacted, where not the default.
+    pub(crate) metadata_log_bytes: Option<u64>,
     pub(crate) running: BTreeMap<usize, Node>,
 }
 
@@ -112,6 +122,7 @@ impl Nodes {
             dirs: (0..count).map(|_| TempDir::new().unwrap()).collect(),
             addresses,
             leader_balance: Duration::ZERO,
+            metadata_log_bytes: None,
             running: BTreeMap::new(),
         }
     }
@@ -121,13 +132,17 @@ impl Nodes {
     }
 
     pub(crate) fn options(&self, node: usize) -> ClusterOptions {
+        let default = ClusterOptions::default();
         ClusterOptions {
+            metadata_log_bytes: self
+                .metadata_log_bytes
+                .unwrap_or(default.metadata_log_bytes),
             node_id: NodeId(u64::try_from(node).unwrap()),
             seeds: self.addresses.iter().take(3).cloned().collect(),
             replication_addr: self.address(node),
             grpc_addr: format!("127.0.0.1:{node}"),
             leader_balance_interval: self.leader_balance,
-            ..ClusterOptions::default()
+            ..default
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use prost::Message as _;
 use seriatim_consensus::ProposeError;
 use seriatim_proto::{error::ErrorCode, internal::v1 as wire, v1};
 use seriatim_runtime::clock::{self, Instant};
@@ -17,6 +18,7 @@ use super::{
 use crate::{
     command::Refusal,
     errors,
+    limits::{MAX_JOINS_BYTES, MAX_UPDATE_BYTES},
     propose::Failure,
     records::by_topic,
     state::{Group, Tp},
@@ -43,7 +45,13 @@ impl Leading {
                 let _gone = reply.send(self.silences(&group)).is_err();
             }
             Event::Join { join, link } => self.join(join, link),
-            Event::Released { link, partitions } => self.release(&link, partitions),
+            Event::Released {
+                link,
+                partitions,
+                generation,
+            } => {
+                self.release(&link, partitions, generation);
+            }
             Event::Leave { link } => self.leave(&link),
         }
     }
@@ -151,11 +159,11 @@ impl Leading {
         self.schedule(&id, clock::now() + if first { FIRST } else { GATHER });
     }
 
-    fn release(&mut self, link: &Arc<Link>, partitions: Vec<Tp>) {
-        let session = self.session(link);
-        let Some(released) = session.map(|s| s.told_to_revoke(partitions.into_iter())) else {
+    fn release(&mut self, link: &Arc<Link>, partitions: Vec<Tp>, generation: u64) {
+        let Some(session) = self.session(link) else {
             return;
         };
+        let released = session.told_to_revoke(partitions, generation);
         link.hear();
         self.let_go(&link.group.clone(), &link.member_id.clone(), &released);
     }
@@ -217,13 +225,36 @@ impl Leading {
             .changes
             .joins
             .retain(|joiner| !joiner.link.has_ended());
+        // What does not fit waits for the next change.
+        let mut bytes = 0;
+        let joins = active.changes.joins.iter().position(|joiner| {
+            bytes += joiner.spec.encoded_len();
+            bytes > MAX_JOINS_BYTES
+        });
+        let later = joins.map(|at| active.changes.joins.split_off(at));
         let specs = active.changes.joins.iter();
         let specs = specs.map(|joiner| joiner.spec.clone()).collect();
         let leaves = active.changes.leaves.iter().cloned().collect();
         let group = self.machine.group(id).unwrap_or_default();
         match plan::update(&group, specs, leaves, &self.topics.partitions) {
+            Ok(Some(update)) if update.encoded_len() > MAX_UPDATE_BYTES => {
+                let text = "the group's members and partitions are too many for one command; \
+                            subscribe to less, or use several groups";
+                for joiner in active
+                    .changes
+                    .joins
+                    .drain(..)
+                    .chain(later.into_iter().flatten())
+                {
+                    let error = v1::Error::new(ErrorCode::InvalidRequest, text);
+                    joiner.link.end(Some(error));
+                }
+                tracing::error!(group = id, "the group is too large to be changed");
+                self.tidy(id);
+            }
             Ok(Some(update)) => {
                 active.proposed = Some(std::mem::take(&mut active.changes));
+                active.changes.joins = later.unwrap_or_default();
                 self.propose(id, Command::UpdateMembers(update), What::Members);
             }
             Ok(None) => {
@@ -231,7 +262,12 @@ impl Leading {
                 self.tidy(id);
             }
             Err(refusal) => {
-                for joiner in active.changes.joins.drain(..) {
+                for joiner in active
+                    .changes
+                    .joins
+                    .drain(..)
+                    .chain(later.into_iter().flatten())
+                {
                     joiner.link.end(Some(refusal.to_error(id)));
                 }
                 if !active.changes.leaves.is_empty() {

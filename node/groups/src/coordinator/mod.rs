@@ -28,7 +28,7 @@ use self::{leading::Leading, link::Link};
 use crate::{errors, groups::Inner, machine::ShardMachine, state::Tp};
 
 /// Events that wait for the coordinator; more wait in the members' connections.
-pub(crate) const EVENTS: usize = 1024;
+pub(crate) const EVENTS: usize = 256;
 
 /// How long a new leader tries to make sure that it leads, before those who wait are told that it
 /// is not ready.
@@ -48,6 +48,8 @@ pub(crate) enum Event {
     Released {
         link: Arc<Link>,
         partitions: Vec<Tp>,
+        /// Of the assignment that told the member to; 0 where it does not say.
+        generation: u64,
     },
     Leave {
         link: Arc<Link>,

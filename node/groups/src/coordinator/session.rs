@@ -25,11 +25,21 @@ pub(super) struct Session {
     pub(super) leaving: bool,
     /// Its time ran out.
     pub(super) expired: bool,
-    /// What it is to let go of, and until when.
-    revoking: BTreeMap<Tp, Instant>,
+    /// What it is to let go of.
+    revoking: BTreeMap<Tp, Revoking>,
     /// What it was last told, without the committed offsets, which are told along and are no news
     /// by themselves.
     told: Option<v1::Assignment>,
+}
+
+/// A partition that a member is to let go of.
+#[derive(Debug, Clone, Copy)]
+struct Revoking {
+    /// Then it is taken away.
+    until: Instant,
+    /// The generation that wants it. A release that answers an older one is of an earlier time that
+    /// the member had to let go of the partition, and it has the partition again since.
+    since: u64,
 }
 
 impl Session {
@@ -80,9 +90,13 @@ impl Session {
         !self.expired && !self.leaving && self.silent_for(now) >= self.timeout
     }
 
-    /// Of these, what it was told to let go of.
-    pub(super) fn told_to_revoke(&self, tps: impl Iterator<Item = Tp>) -> Vec<Tp> {
-        let mut told: Vec<Tp> = tps.filter(|tp| self.revoking.contains_key(tp)).collect();
+    /// Of these, what it was told to let go of in that generation or before; 0: in any.
+    pub(super) fn told_to_revoke(&self, tps: Vec<Tp>, generation: u64) -> Vec<Tp> {
+        let told = |tp: &Tp| {
+            let revoking = self.revoking.get(tp);
+            revoking.is_some_and(|it| generation == 0 || it.since <= generation)
+        };
+        let mut told: Vec<Tp> = tps.into_iter().filter(told).collect();
         told.sort_unstable();
         told.dedup();
         told
@@ -92,9 +106,9 @@ impl Session {
     /// is lost.
     pub(super) fn overdue(&mut self, now: Instant) -> Vec<Tp> {
         let mut overdue = Vec::new();
-        for (tp, until) in &mut self.revoking {
-            if *until <= now {
-                *until = now + self.rebalance;
+        for (tp, revoking) in &mut self.revoking {
+            if revoking.until <= now {
+                revoking.until = now + self.rebalance;
                 overdue.push(tp.clone());
             }
         }
@@ -108,7 +122,11 @@ impl Session {
             .retain(|tp, _| member.owned.contains_key(tp) && !member.target.contains(tp));
         for tp in member.revoking() {
             if !self.revoking.contains_key(tp) {
-                let _new = self.revoking.insert(tp.clone(), now + self.rebalance);
+                let revoking = Revoking {
+                    until: now + self.rebalance,
+                    since: group.generation,
+                };
+                let _new = self.revoking.insert(tp.clone(), revoking);
             }
         }
         let Some(link) = self.link.as_ref().filter(|link| !link.has_ended()) else {
@@ -171,5 +189,70 @@ pub(crate) fn committed_offset(tp: &Tp, committed: Option<&Committed>) -> v1::Co
         offset: committed.map(|committed| committed.offset),
         metadata: committed.map_or_else(String::new, |at| at.metadata.clone().into()),
         committed_at_ms: committed.map_or(0, |committed| committed.at_ms),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use seriatim_proto::internal::v1 as wire;
+    use seriatim_runtime::clock;
+
+    use super::*;
+
+    fn member(owned: &[i32], target: &[i32]) -> Member {
+        let tp = |partition: &i32| Tp::new("t", *partition);
+        Member {
+            spec: wire::MemberSpec {
+                session_timeout_ms: 3_000,
+                rebalance_timeout_ms: 1_000,
+                ..wire::MemberSpec::default()
+            },
+            owned: owned.iter().map(|partition| (tp(partition), 1)).collect(),
+            target: target.iter().map(tp).collect(),
+            ..Member::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_release_counts_for_the_time_it_was_asked_for() {
+        let topics = Topics::default();
+        let mut group = Group::default();
+        let keeps = member(&[0, 1], &[0, 1]);
+        let mut session = Session::new(&keeps, None, clock::now());
+        let mut tell = |session: &mut Session, generation, member: &Member| {
+            group.generation = generation;
+            session.tell(&group, member, &topics, clock::now());
+        };
+        let one = || vec![Tp::new("t", 1), Tp::new("t", 0)];
+        tell(&mut session, 1, &keeps);
+        assert_eq!(session.told_to_revoke(one(), 0), []);
+        let revoked = member(&[0, 1], &[0]);
+        tell(&mut session, 2, &revoked);
+        assert_eq!(session.told_to_revoke(one(), 2), [Tp::new("t", 1)]);
+        // It is the member's again, and then is not: a release from the first time is none.
+        tell(&mut session, 3, &keeps);
+        tell(&mut session, 4, &revoked);
+        assert_eq!(session.told_to_revoke(one(), 2), []);
+        assert_eq!(session.told_to_revoke(one(), 4), [Tp::new("t", 1)]);
+        assert_eq!(session.told_to_revoke(one(), 0), [Tp::new("t", 1)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_partition_has_its_own_time() {
+        let (topics, group) = (Topics::default(), Group::default());
+        let now = clock::now;
+        let mut session = Session::new(&member(&[], &[]), None, now());
+        session.tell(&group, &member(&[0, 1], &[1]), &topics, now());
+        clock::sleep(Duration::from_millis(600)).await;
+        session.tell(&group, &member(&[0, 1], &[]), &topics, now());
+        assert_eq!(session.overdue(now()), []);
+        clock::sleep(Duration::from_millis(500)).await;
+        assert_eq!(session.overdue(now()), [Tp::new("t", 0)]);
+        assert_eq!(session.overdue(now()), [], "it is asked for again later");
+        clock::sleep(Duration::from_millis(500)).await;
+        assert_eq!(session.overdue(now()), [Tp::new("t", 1)]);
+        assert!(!session.is_over(now()));
+        clock::sleep(Duration::from_millis(1_400)).await;
+        assert!(session.is_over(now()));
     }
 }

@@ -207,8 +207,8 @@ impl LogInner {
     fn restart_after(&self, writer: &mut Writer, upto: LogId, end: u64) -> Result<()> {
         let offset = {
             let state = self.state.lock();
-            match &state.boundary {
-                Some(boundary) if boundary.log_id == upto => boundary.next_offset,
+            match state.boundary {
+                Some((at, next_offset)) if at == upto => next_offset,
                 _ => {
                     let first = state.start.index();
                     return Err(StorageError::OutOfRange {

@@ -305,7 +305,7 @@ impl Log {
             inner.ensure_dir(&mut inner.writer.lock())?;
             let _one_at_a_time = inner.small_files.lock();
             files::write_boundary(&*inner.core.disk, &inner.dir, &boundary)?;
-            inner.state.lock().boundary = Some(boundary.clone());
+            inner.state.lock().boundary = Some((boundary.log_id, boundary.next_offset));
             Ok(())
         })
         .await
@@ -335,9 +335,24 @@ impl Log {
         }
     }
 
-    /// The last boundary.
-    pub fn boundary(&self) -> Option<Boundary> {
-        self.0.state.lock().boundary.clone()
+    /// The last entry that the boundary stands for.
+    pub fn boundary_id(&self) -> Option<LogId> {
+        self.0.state.lock().boundary.map(|(at, _)| at)
+    }
+
+    /// Reads the last boundary; damage stops the log.
+    pub async fn boundary(&self) -> Result<Option<Boundary>> {
+        if self.boundary_id().is_none() {
+            return Ok(None);
+        }
+        let inner = Arc::clone(&self.0);
+        let read = move || files::read_boundary(&*inner.core.disk, &inner.dir);
+        let read = self.0.core.blocking("boundary", read).await;
+        read.inspect_err(|error| {
+            if error.is_damage() {
+                drop(self.0.poison(error.clone()));
+            }
+        })
     }
 
     /// Why the log stopped, if it did.

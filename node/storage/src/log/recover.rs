@@ -432,7 +432,7 @@ fn assemble(
         cuts: 0,
         committed: progress.committed,
         checkpoint,
-        boundary,
+        boundary: boundary.map(|boundary| (boundary.log_id, boundary.next_offset)),
         queue: std::collections::VecDeque::new(),
         scheduled: false,
     };

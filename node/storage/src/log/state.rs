@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::AppendDone;
 use crate::{
-    Boundary, LogId, LogOptions, Result, StorageError, cache,
+    LogId, LogOptions, Result, StorageError, cache,
     frame::{Frame, MAX_FRAME_BYTES},
     segment::Segment,
 };
@@ -100,7 +100,8 @@ pub(crate) struct LogState {
     pub(crate) cuts: u64,
     pub(crate) committed: Option<LogId>,
     pub(crate) checkpoint: Option<(LogId, Bytes)>,
-    pub(crate) boundary: Option<Boundary>,
+    /// Entry and next offset of the boundary; the rest stays in its file, it may be large.
+    pub(crate) boundary: Option<(LogId, Offset)>,
     pub(crate) queue: VecDeque<Op>,
     /// Whether the log is in the engine's queue or with one of its threads.
     pub(crate) scheduled: bool,

@@ -53,7 +53,11 @@ pub(crate) async fn small_files_survive(on: impl Harness) {
     storage.identity().write(&identity).unwrap();
     let log = storage.open_log(key(1), options(1 << 20)).await.unwrap();
     assert_eq!(
-        (log.checkpoint(), log.boundary(), log.committed()),
+        (
+            log.checkpoint(),
+            log.boundary().await.unwrap(),
+            log.committed()
+        ),
         (None, None, None)
     );
     let mut maker = Maker::new();
@@ -82,7 +86,7 @@ pub(crate) async fn small_files_survive(on: impl Harness) {
     assert_eq!(storage.identity().read().unwrap(), Some(identity));
     let log = storage.open_log(key(1), options(1 << 20)).await.unwrap();
     assert_eq!(log.checkpoint(), Some((at(7), Bytes::from(vec![7; 1000]))));
-    assert_eq!(log.boundary(), Some(boundary));
+    assert_eq!(log.boundary().await.unwrap(), Some(boundary));
     assert_eq!(log.committed(), Some(at(9)));
 }
 

@@ -117,6 +117,19 @@ async fn take(
                 log.save_boundary(boundary).await?;
             }
         }
+        Step::Compact(leave) => {
+            let leave = usize::try_from(leave).unwrap();
+            let Some(frame) = acked.frames.iter().rev().nth(leave).cloned() else {
+                return Ok(());
+            };
+            let boundary = boundary(frame.log_id(), frame.next_offset());
+            next.boundary = Some(boundary.clone());
+            log.save_boundary(boundary).await?;
+            acked.clone_from(next);
+            next.purge(frame.log_id());
+            log.purge(frame.log_id()).await?;
+        }
+        Step::Roll => log.roll().await?,
         Step::Restart(beyond) => {
             let log_id = LogId {
                 term: term + 1,

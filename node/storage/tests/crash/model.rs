@@ -32,6 +32,10 @@ pub(crate) enum Step {
     Checkpoint,
     /// A boundary at the middle of the log.
     Boundary,
+    /// A boundary at all but so many entries, then a purge up to it, as retention does.
+    Compact(u64),
+    /// Seals the segment.
+    Roll,
     /// A boundary so far behind the end, and the log restarts there.
     Restart(u64),
     Vote,
@@ -100,7 +104,7 @@ impl State {
             frames: all(log).await,
             vote: storage.votes().vote(log.key()),
             checkpoint: log.checkpoint(),
-            boundary: log.boundary(),
+            boundary: log.boundary().await.unwrap(),
         };
         assert_eq!(state.last(), log.last_log_id());
         assert_eq!(Offset(state.next_offset()), log.next_offset());

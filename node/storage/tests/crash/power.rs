@@ -35,6 +35,15 @@ fn script() -> Vec<(usize, Step)> {
         (1, Restart(9)),
         (1, Append(3, 1, 700)),
         (0, Purge(0)),
+        (0, Roll),
+        (0, Append(3, 2, 900)),
+        (0, Roll),
+        (0, Append(1, 2, 500)),
+        (0, Compact(1)),
+        (0, Append(2, 1, 700)),
+        (0, Compact(0)),
+        (0, Roll),
+        (0, Truncate(1)),
         (1, Vote),
         (0, Append(2, 2, 1200)),
         (1, Append(1, 4, 800)),
@@ -124,7 +133,7 @@ fn a_kill_after_every_operation_and_power_loss_later() {
 }
 
 fn random_step(rng: &mut SmallRng) -> Step {
-    match rng.random_range(0..20) {
+    match rng.random_range(0..23) {
         0..9 => Step::Append(
             rng.random_range(1..5),
             rng.random_range(1..4),
@@ -137,6 +146,8 @@ fn random_step(rng: &mut SmallRng) -> Step {
         15 => Step::Boundary,
         16 => Step::Restart(rng.random_range(0..5)),
         17 | 18 => Step::Vote,
+        20 => Step::Roll,
+        21 | 22 => Step::Compact(rng.random_range(0..5)),
         _ => Step::Sync,
     }
 }

@@ -172,7 +172,7 @@ async fn read_all(disk: &SimDisk) -> Result<Content> {
             frames,
             vote: storage.votes().vote(log.key()),
             checkpoint: log.checkpoint(),
-            boundary: log.boundary(),
+            boundary: log.boundary().await?,
         },
     })
 }

@@ -13,6 +13,7 @@ mod many_groups;
 mod many_partitions;
 mod memory;
 mod report;
+mod retention;
 mod rolling_restart;
 mod writes;
 
@@ -46,6 +47,8 @@ enum Scenario {
     BigRestart(big_restart::Args),
     /// Very many clients that write as fast as they can: how much memory does a node take?
     Memory(memory::Args),
+    /// Much is written and little kept: does the disk stay small, and are readers told the truth?
+    Retention(retention::Args),
     /// Leaders are moved to and fro under load: what does a transfer cost a producer?
     LeaderMoves(leader_moves::Args),
     /// Three nodes are restarted one after the other under load: does a client notice?
@@ -80,6 +83,7 @@ async fn run(scenario: Scenario) -> anyhow::Result<Report> {
         Scenario::ManyGroups(args) => many_groups::run(args).await,
         Scenario::BigRestart(args) => big_restart::run(args).await,
         Scenario::Memory(args) => memory::run(args).await,
+        Scenario::Retention(args) => retention::run(args).await,
         Scenario::LeaderMoves(args) => leader_moves::run(args).await,
         Scenario::RollingRestart(args) => rolling_restart::run(args).await,
         Scenario::GrowShrink(args) => grow_shrink::run(args).await,
