@@ -78,6 +78,19 @@ impl Admin {
         &self.client
     }
 
+    /// Id and gRPC address of each node that has joined.
+    pub(crate) async fn nodes(&self) -> Result<Vec<(u64, String)>, ClientError> {
+        let request = v1::DescribeRequest {
+            nodes_only: true,
+            ..v1::DescribeRequest::default()
+        };
+        let nodes = self.describe_raw(request).await?.nodes.into_iter();
+        let joined = nodes.filter(|node| !node.grpc_address.is_empty());
+        Ok(joined
+            .map(|node| (node.node_id, node.grpc_address))
+            .collect())
+    }
+
     /// Creates a topic and waits until each partition has a leader. Returns the number of
     /// partitions and of replicas.
     ///

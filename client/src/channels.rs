@@ -5,7 +5,10 @@ use std::{collections::HashMap, time::Duration};
 use parking_lot::Mutex;
 use seriatim_proto::{
     limits::MAX_GRPC_MESSAGE_BYTES,
-    v1::{admin_client::AdminClient, log_client::LogClient, metadata_client::MetadataClient},
+    v1::{
+        admin_client::AdminClient, groups_client::GroupsClient, log_client::LogClient,
+        metadata_client::MetadataClient,
+    },
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -39,6 +42,11 @@ impl Channels {
 
     pub(crate) fn admin(&self, address: &str) -> Result<AdminClient<Channel>, ClientError> {
         let client = AdminClient::new(self.channel(address)?);
+        Ok(client.max_decoding_message_size(MAX_GRPC_MESSAGE_BYTES))
+    }
+
+    pub(crate) fn groups(&self, address: &str) -> Result<GroupsClient<Channel>, ClientError> {
+        let client = GroupsClient::new(self.channel(address)?);
         Ok(client.max_decoding_message_size(MAX_GRPC_MESSAGE_BYTES))
     }
 

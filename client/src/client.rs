@@ -5,8 +5,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
-    admin::Admin, consumer::ConsumerBuilder, error::ClientError, metadata::Metadata,
-    producer::ProducerBuilder, rt,
+    admin::Admin, consumer::ConsumerBuilder, error::ClientError, group::Coordinators,
+    metadata::Metadata, producer::ProducerBuilder, rt,
 };
 
 /// How long [`Client::connect`] tries.
@@ -24,6 +24,7 @@ pub struct Client {
 #[derive(Debug)]
 struct Shared {
     metadata: Arc<Metadata>,
+    coordinators: Coordinators,
     _refresher: rt::Task,
 }
 
@@ -46,6 +47,7 @@ impl Client {
         let _refresher = rt::Task::spawn(Arc::clone(&metadata).keep_fresh());
         let shared = Arc::new(Shared {
             metadata,
+            coordinators: Coordinators::default(),
             _refresher,
         });
         Ok(Self { shared })
@@ -94,6 +96,10 @@ impl Client {
 
     pub(crate) fn metadata(&self) -> &Arc<Metadata> {
         &self.shared.metadata
+    }
+
+    pub(crate) fn coordinators(&self) -> &Coordinators {
+        &self.shared.coordinators
     }
 
     /// Makes a call to any node, to the next one if it cannot be reached, until `limit` has passed.

@@ -94,6 +94,20 @@ pub enum ClientError {
         #[source]
         source: BatchError,
     },
+    /// The partition is not this member's (any more), or it is letting go of it.
+    #[error("{0} is not assigned to this member of the group")]
+    NotAssigned(TopicPartition),
+    /// A member whose reset policy is to fail found a partition without an offset.
+    #[error(
+        "group '{group}' has no offset for {partition}; commit one, or choose where to begin with \
+         the reset policy start or end"
+    )]
+    NoOffset {
+        /// The group.
+        group: String,
+        /// The partition.
+        partition: TopicPartition,
+    },
     /// The records of a batch cannot be built or read.
     #[error("records cannot be encoded or decoded")]
     Records(#[source] Arc<RecordError>),
@@ -146,6 +160,17 @@ impl ClientError {
         match self {
             Self::Server(error) if error.code() == ErrorCode::WrongEndOffset => {
                 error.log_end_offset.map(Offset)
+            }
+            _ => None,
+        }
+    }
+
+    /// The first offset and the end of a partition that has no record at the wanted offset.
+    pub fn valid_range(&self) -> Option<(Offset, Offset)> {
+        match self {
+            Self::Server(error) if error.code() == ErrorCode::OffsetOutOfRange => {
+                let (start, end) = (error.log_start_offset?, error.log_end_offset?);
+                Some((Offset(start), Offset(end)))
             }
             _ => None,
         }

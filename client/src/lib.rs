@@ -57,7 +57,29 @@
 //!   its options with their defaults.
 //! - A [`Consumer`] is a stream of checked batches from explicit [positions](Position). It follows
 //!   leadership changes without gaps or repeats.
-//! - An [`Admin`] creates, changes and deletes topics, finds offsets and describes the cluster.
+//! - A [`GroupConsumer`], from [`Consumer::group`], shares the partitions of topics with the other
+//!   members of its group, and remembers how far it is: every record is processed at least once.
+//! - An [`Admin`] creates, changes and deletes topics, finds offsets, describes the cluster, and
+//!   lists, describes, resets and deletes groups.
+//!
+//! # Groups
+//!
+//! ```no_run
+//! # use futures::StreamExt as _;
+//! # use seriatim_client::{Client, ClientError, Consumer};
+//! # async fn bill(client: &Client) -> Result<(), ClientError> {
+//! let mut consumer = Consumer::group(client, "billing").topics(["flights"]).build().await?;
+//! while let Some(batch) = consumer.next().await {
+//!     let batch = batch?;
+//!     for record in batch.records()? {
+//!         println!("bill {:?}", record?.value);
+//!     }
+//!     // Dropped: processed. It is committed after the next batch was asked for.
+//! }
+//! consumer.close().await?;
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # Failures
 //!
@@ -68,8 +90,8 @@
 //!
 //! # More
 //!
-//! Programs to begin from are in `client/examples`: `produce`, `consume` and `append_if` (event
-//! sourcing: append only if nobody else did in between).
+//! Programs to begin from are in `client/examples`: `produce`, `consume`, `group` and `append_if`
+//! (event sourcing: append only if nobody else did in between).
 #![warn(missing_docs)]
 
 mod admin;
@@ -77,6 +99,7 @@ mod channels;
 mod client;
 mod consumer;
 mod error;
+mod group;
 mod metadata;
 mod moves;
 mod partitioner;
@@ -95,8 +118,13 @@ pub use seriatim_proto::{
 pub use crate::{
     admin::{Admin, NewTopic, PartitionDescription, TopicDescription},
     client::Client,
-    consumer::{ConsumedBatch, ConsumedRecords, Consumer, ConsumerBuilder, Position},
+    consumer::{ConsumedBatch, ConsumedRecords, Consumer, ConsumerBuilder, Position, ResetPolicy},
     error::ClientError,
+    group::{
+        CommitOffset, CommittedOffset, GroupBatch, GroupBuilder, GroupConsumer, GroupDescription,
+        GroupHandle, GroupList, GroupMember, GroupState, GroupSummary, OffsetChange, PartitionLag,
+        Rebalance, ResetTo, Strategy,
+    },
     moves::PlannedMove,
     partitioner::{murmur2, partition_for_key},
     producer::{Acks, Delivered, Delivery, Producer, ProducerBuilder, ProducerRecord},

@@ -51,6 +51,8 @@ pub(crate) struct Metadata {
     pub(crate) channels: Channels,
     seeds: Vec<String>,
     view: RwLock<View>,
+    /// Topics that somebody reads, whether a node has described them yet or not.
+    read: RwLock<BTreeSet<String>>,
     /// Counts changes of any leader.
     changed: watch::Sender<u64>,
     wanted: Notify,
@@ -62,6 +64,7 @@ impl Metadata {
             channels: Channels::default(),
             seeds,
             view: RwLock::default(),
+            read: RwLock::default(),
             changed: watch::Sender::new(0),
             wanted: Notify::new(),
         }
@@ -138,6 +141,13 @@ impl Metadata {
         }
     }
 
+    /// Asks for a topic in every refresh from now on.
+    pub(crate) fn follow(&self, topic: &str) {
+        if !self.read.read().contains(topic) {
+            let _new = self.read.write().insert(topic.to_owned());
+        }
+    }
+
     /// Asks for a refresh in the background.
     pub(crate) fn want_refresh(&self) {
         self.wanted.notify_one();
@@ -158,12 +168,10 @@ impl Metadata {
     /// Asks several nodes and takes over the newest of what they say about the known topics and
     /// `topic`.
     pub(crate) async fn refresh(&self, topic: Option<&str>) -> Result<(), ClientError> {
-        let mut topics: Vec<String> = self.view.read().topics.keys().cloned().collect();
-        topics.extend(
-            topic
-                .filter(|t| !topics.iter().any(|k| k == t))
-                .map(str::to_owned),
-        );
+        let mut topics: BTreeSet<String> = self.read.read().clone();
+        topics.extend(self.view.read().topics.keys().cloned());
+        topics.extend(topic.map(str::to_owned));
+        let topics: Vec<_> = topics.into_iter().collect();
         let nodes_only = topics.is_empty();
         let request = v1::DescribeRequest {
             topics,
@@ -240,6 +248,7 @@ impl Metadata {
     /// Forgets a topic that does not exist any more.
     pub(crate) fn forget(&self, topic: &str) {
         let _known = self.view.write().topics.remove(topic);
+        let _read = self.read.write().remove(topic);
     }
 }
 

@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod events;
 pub mod failover;
 pub mod flow;
+pub mod group_churn;
 pub mod grpc;
 mod guardian;
 pub mod http;

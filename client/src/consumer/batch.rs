@@ -21,6 +21,10 @@ pub struct ConsumedBatch {
 }
 
 impl ConsumedBatch {
+    pub(crate) fn key(&self) -> Arc<TopicPartition> {
+        Arc::clone(&self.partition)
+    }
+
     /// The topic.
     pub fn topic(&self) -> &str {
         &self.partition.topic

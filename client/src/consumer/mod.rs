@@ -2,6 +2,7 @@
 
 mod batch;
 mod reader;
+mod reset;
 
 use std::{
     collections::HashMap,
@@ -14,14 +15,18 @@ use futures::Stream;
 use seriatim_proto::ids::{Offset, TopicPartition};
 use tokio::sync::mpsc;
 
-pub use self::batch::{ConsumedBatch, ConsumedRecords};
-use self::reader::{Credit, Reader};
-use crate::{client::Client, error::ClientError, rt};
+pub(crate) use self::reader::{Credit, Reader, Watermark};
+pub use self::{
+    batch::{ConsumedBatch, ConsumedRecords},
+    reset::ResetPolicy,
+};
+use crate::{client::Client, error::ClientError, group::GroupBuilder, rt};
 
-const PREFETCH_BYTES: usize = 16 << 20;
+/// Bytes that are read ahead, over all partitions, unless chosen otherwise.
+pub(crate) const PREFETCH_BYTES: usize = 16 << 20;
 const PREFETCH_BYTES_MIN: usize = 256 << 10;
 /// Batches that wait for the application. The bytes are bounded by the prefetch.
-const QUEUE_BATCHES: usize = 256;
+pub(crate) const QUEUE_BATCHES: usize = 256;
 
 /// Where to read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +47,7 @@ pub enum Position {
 pub struct ConsumerBuilder {
     client: Client,
     prefetch_bytes: usize,
+    reset: ResetPolicy,
     assigned: Vec<(TopicPartition, Position)>,
 }
 
@@ -50,6 +56,7 @@ impl ConsumerBuilder {
         Self {
             client,
             prefetch_bytes: PREFETCH_BYTES,
+            reset: ResetPolicy::Fail,
             assigned: Vec::new(),
         }
     }
@@ -57,6 +64,13 @@ impl ConsumerBuilder {
     /// Bytes that are read ahead of the application, over all partitions. Default: 16 MiB.
     pub const fn prefetch_bytes(mut self, bytes: usize) -> Self {
         self.prefetch_bytes = bytes;
+        self
+    }
+
+    /// What to do where there is no record at the wanted offset: retention has removed it, or it was
+    /// never there. Default: [`ResetPolicy::Fail`].
+    pub const fn on_out_of_range(mut self, policy: ResetPolicy) -> Self {
+        self.reset = policy;
         self
     }
 
@@ -80,6 +94,7 @@ impl ConsumerBuilder {
         let mut consumer = Consumer {
             client: self.client,
             share: share.max(PREFETCH_BYTES_MIN),
+            reset: self.reset,
             queue,
             batches,
             readers: HashMap::new(),
@@ -93,13 +108,13 @@ impl ConsumerBuilder {
 }
 
 /// What a reader hands over: a batch, or why it cannot go on.
-type Delivery = (TopicKey, Result<ConsumedBatch, ClientError>);
+pub(crate) type Delivery = (TopicKey, Result<ConsumedBatch, ClientError>);
 
 /// A partition and the number of the seek that its reader belongs to.
 #[derive(Debug, Clone)]
-struct TopicKey {
-    tp: Arc<TopicPartition>,
-    generation: u64,
+pub(crate) struct TopicKey {
+    pub(crate) tp: Arc<TopicPartition>,
+    pub(crate) generation: u64,
 }
 
 /// Reads the assigned partitions: a [`Stream`] of batches, in order within a partition.
@@ -112,6 +127,7 @@ pub struct Consumer {
     client: Client,
     /// Bytes that one partition reads ahead.
     share: usize,
+    reset: ResetPolicy,
     queue: mpsc::Sender<Delivery>,
     batches: mpsc::Receiver<Delivery>,
     readers: HashMap<TopicPartition, Assigned>,
@@ -128,6 +144,12 @@ struct Assigned {
 }
 
 impl Consumer {
+    /// Options of a member of a group, which shares partitions with other members and remembers how
+    /// far it is. For a consumer of partitions of one's own choice see [`Client::consumer`].
+    pub fn group(client: &Client, group: impl Into<String>) -> GroupBuilder {
+        GroupBuilder::new(client.clone(), group.into())
+    }
+
     fn start(&mut self, tp: TopicPartition, offset: Offset) {
         self.generation += 1;
         let key = TopicKey {
@@ -142,6 +164,7 @@ impl Consumer {
             credit.clone(),
             self.queue.clone(),
         );
+        let reader = reader.resetting(self.reset, false);
         let assigned = Assigned {
             generation: self.generation,
             next: offset,

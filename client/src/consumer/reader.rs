@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -16,12 +16,12 @@ use seriatim_proto::{
 };
 use tokio::{
     sync::{Notify, mpsc, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::{ConsumedBatch, Delivery, TopicKey};
+use super::{ConsumedBatch, Delivery, ResetPolicy, TopicKey};
 use crate::{
     error::ClientError,
     metadata::{Leader, Metadata},
@@ -36,15 +36,41 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a deleted topic or partition is looked for.
 const UNKNOWN_ATTEMPTS: u32 = 20;
 
+/// How long a leader that does not have an offset which was there may be an outdated one: the end
+/// that a leader tells after it was cut off, and before it knows, is behind.
+const BEYOND_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The end of a partition's committed records, as its leader last said.
+#[derive(Debug, Clone)]
+pub(crate) struct Watermark(Arc<AtomicI64>);
+
+impl Default for Watermark {
+    fn default() -> Self {
+        Self(Arc::new(AtomicI64::new(-1)))
+    }
+}
+
+impl Watermark {
+    fn set(&self, offset: i64) {
+        let _before = self.0.fetch_max(offset, Ordering::AcqRel);
+    }
+
+    /// Nothing before the first answer.
+    pub(crate) fn get(&self) -> Option<Offset> {
+        let offset = self.0.load(Ordering::Acquire);
+        (offset >= 0).then_some(Offset(offset))
+    }
+}
+
 /// Bytes that the application has taken and the reader may ask for again.
 #[derive(Debug, Clone)]
-pub(super) struct Credit {
+pub(crate) struct Credit {
     shared: Arc<(AtomicU64, Notify)>,
     window: u64,
 }
 
 impl Credit {
-    pub(super) fn new(window: usize) -> Self {
+    pub(crate) fn new(window: usize) -> Self {
         let window = u64::try_from(window).unwrap_or(u64::MAX);
         Self {
             shared: Arc::new((AtomicU64::new(0), Notify::new())),
@@ -52,7 +78,7 @@ impl Credit {
         }
     }
 
-    pub(super) fn give_back(&self, bytes: usize) {
+    pub(crate) fn give_back(&self, bytes: usize) {
         let (returned, changed) = &*self.shared;
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let before = returned.fetch_add(bytes, Ordering::AcqRel);
@@ -80,11 +106,13 @@ enum End {
     Retry(ClientError),
     /// Nobody can.
     Final(ClientError),
+    /// The leader has no record at the wanted offset.
+    OutOfRange(ClientError),
     /// The consumer is gone.
     Dropped,
 }
 
-pub(super) struct Reader {
+pub(crate) struct Reader {
     metadata: Arc<Metadata>,
     key: TopicKey,
     /// Invariant: everything before it was handed over, nothing from it on was.
@@ -94,10 +122,16 @@ pub(super) struct Reader {
     outstanding: u64,
     queue: mpsc::Sender<Delivery>,
     leaders: watch::Receiver<u64>,
+    reset: ResetPolicy,
+    /// There was a record before `next`, so it is not beyond the end.
+    exists: bool,
+    /// Since when leaders say that it is.
+    beyond: Option<Instant>,
+    watermark: Watermark,
 }
 
 impl Reader {
-    pub(super) fn new(
+    pub(crate) fn new(
         metadata: Arc<Metadata>,
         key: TopicKey,
         next: Offset,
@@ -113,10 +147,30 @@ impl Reader {
             outstanding: 0,
             queue,
             leaders,
+            reset: ResetPolicy::Fail,
+            exists: false,
+            beyond: None,
+            watermark: Watermark::default(),
         }
     }
 
-    pub(super) async fn run(mut self) {
+    /// What to do where there is no record; `exists` if there certainly was one before the first
+    /// offset.
+    pub(crate) const fn resetting(mut self, policy: ResetPolicy, exists: bool) -> Self {
+        self.reset = policy;
+        self.exists = exists;
+        self
+    }
+
+    /// Tells the end of the partition there.
+    pub(crate) fn reporting(mut self, watermark: Watermark) -> Self {
+        self.watermark = watermark;
+        self
+    }
+
+    pub(crate) async fn run(mut self) {
+        // A member may read where the group is without ever having asked about the topic.
+        self.metadata.follow(&self.key.tp.topic);
         let mut attempt = 0;
         let mut unknown = 0;
         loop {
@@ -128,7 +182,12 @@ impl Reader {
             if self.next != before {
                 (attempt, unknown) = (0, 0);
             }
+            let end = match end {
+                End::OutOfRange(error) => self.out_of_range(error),
+                end => end,
+            };
             match end {
+                End::OutOfRange(_) => continue,
                 End::Dropped => return,
                 End::Final(error) => return self.hand_over(Err(error)).await.unwrap_or(()),
                 End::Retry(error) => {
@@ -252,13 +311,47 @@ impl Reader {
         }
         if error.is_retryable() || is_unknown(&error) {
             End::Retry(error)
+        } else if error.code() == Some(ErrorCode::OffsetOutOfRange) {
+            End::OutOfRange(error)
         } else {
             End::Final(error)
         }
     }
 
+    /// The policy decides where to go on; what is left of the failure is for the caller.
+    fn out_of_range(&mut self, error: ClientError) -> End {
+        let Some((start, end)) = error.valid_range() else {
+            return End::Final(error);
+        };
+        if self.next > end && self.exists {
+            let since = *self.beyond.get_or_insert_with(Instant::now);
+            if since.elapsed() < BEYOND_PATIENCE {
+                return End::Retry(error);
+            }
+        }
+        let to = match self.reset {
+            ResetPolicy::Fail => return End::Final(error),
+            ResetPolicy::Start => start,
+            ResetPolicy::End => end,
+        };
+        tracing::warn!(
+            partition = %self.key.tp,
+            wanted = self.next.0,
+            log_start = start.0,
+            log_end = end.0,
+            goes_on_at = to.0,
+            "there is no record at the wanted offset; the reset policy decides where to go on"
+        );
+        self.next = to;
+        self.exists = false;
+        self.beyond = None;
+        End::OutOfRange(error)
+    }
+
     async fn take(&mut self, message: v1::FetchStreamResponse) -> Result<(), End> {
         let high_watermark = Offset(message.high_watermark);
+        self.watermark.set(message.high_watermark);
+        self.beyond = None;
         let mut rest = message.record_batches;
         while !rest.is_empty() {
             let damaged = |source| ClientError::DamagedBatch {
@@ -290,6 +383,7 @@ impl Reader {
             };
             self.hand_over(Ok(batch)).await?;
             self.next = next;
+            self.exists = true;
         }
         Ok(())
     }

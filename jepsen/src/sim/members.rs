@@ -329,6 +329,7 @@ impl Member<'_> {
                 topic: TOPIC.to_owned(),
                 partitions,
             }],
+            generation: self.generation,
         };
         send(stream, Request::Released(released)).await
     }

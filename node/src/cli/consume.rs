@@ -13,6 +13,7 @@ use seriatim_runtime::clock;
 
 use super::{
     common::{Servers, reader_gone},
+    consume_group::{self, Member},
     fail::interrupted,
     position,
     record::write_json,
@@ -22,7 +23,9 @@ const EXAMPLES: &str = "Examples:
   seriatim consume flights --from start --until end --output json
   seriatim consume flights --from 2013-01-15T00:00:00Z --count 10
   seriatim consume flights --from -15m
-  seriatim consume flights --from 500 --partition 2";
+  seriatim consume flights --from 500 --partition 2
+  seriatim consume flights --group billing
+  seriatim consume flights --group billing --instance-id worker-1 --reset end --output json";
 
 /// How long the rest of the records may take to come where an end is known.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -32,10 +35,11 @@ const SILENCE: Duration = Duration::from_secs(60);
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The topic
-    topic: String,
+    pub(super) topic: String,
     #[arg(
         long,
         default_value = "end",
+        conflicts_with = "group",
         value_name = "start|end|OFFSET|TIME",
         allow_hyphen_values = true,
         help = format!("Where to begin: {}", position::FORMS),
@@ -43,20 +47,28 @@ pub(crate) struct Args {
     )]
     from: Position,
     /// Stop at what is the end of the topic now (default: wait for more)
-    #[arg(long, value_enum, hide_possible_values = true, value_name = "end")]
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "end",
+        conflicts_with = "group"
+    )]
     until: Option<Until>,
     /// Stop after this many records
     #[arg(long, value_name = "N")]
-    count: Option<u64>,
+    pub(super) count: Option<u64>,
     /// Only this partition; may be repeated
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", conflicts_with = "group")]
     partition: Vec<i32>,
     #[command(flatten)]
-    servers: Servers,
+    pub(super) group: Member,
+    #[command(flatten)]
+    pub(super) servers: Servers,
     /// How to print a record: its value and a line feed, or a JSON object a line with partition,
     /// offset, timestamp, key, value, headers
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
-    output: RecordOutput,
+    pub(super) output: RecordOutput,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -65,7 +77,7 @@ enum Until {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-enum RecordOutput {
+pub(super) enum RecordOutput {
     #[default]
     #[value(alias = "table")]
     Value,
@@ -74,6 +86,9 @@ enum RecordOutput {
 
 /// Runs the verb.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    if args.group.group.is_some() {
+        return Box::pin(consume_group::run(args)).await;
+    }
     tokio::select! {
         biased;
         interrupted = interrupted() => Err(interrupted),
@@ -108,7 +123,7 @@ async fn read(args: &Args) -> anyhow::Result<()> {
 }
 
 /// The reader of the output has seen enough.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
+pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.downcast_ref::<io::Error>();
     io.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
@@ -193,7 +208,7 @@ async fn next(
 }
 
 /// Writes the batch's records before `end`, at most `limit`; returns how many.
-fn write_batch(
+pub(super) fn write_batch(
     batch: &ConsumedBatch,
     end: Option<Offset>,
     limit: u64,

@@ -75,6 +75,12 @@ fn hint(error: &ClientError) -> Option<String> {
         ClientError::Server(_) if error.code() == Some(ErrorCode::UnknownTopic) => {
             Some("see 'seriatim topic list'".to_owned())
         }
+        ClientError::Server(_) if error.code() == Some(ErrorCode::UnknownGroup) => {
+            Some("see 'seriatim group list'".to_owned())
+        }
+        ClientError::Server(_) if error.code() == Some(ErrorCode::GroupNotEmpty) => {
+            Some("stop its members; 'seriatim group describe' shows them".to_owned())
+        }
         _ if !error.has_no_side_effects() => {
             Some("it may have taken effect all the same; look before you repeat it".to_owned())
         }

@@ -3,7 +3,9 @@
 mod cluster;
 pub(crate) mod common;
 mod consume;
+mod consume_group;
 mod fail;
+mod group;
 mod input;
 mod log;
 mod moving;
@@ -27,6 +29,8 @@ const EXAMPLES: &str = "Examples:
   seriatim topic create flights --partitions 6
   seriatim produce flights --file flights.ndjson --key-field tailnum
   seriatim consume flights --from start --until end --output json
+  seriatim consume flights --group billing
+  seriatim group describe billing
   seriatim cluster status
 
 'seriatim help COMMAND' shows the options and examples of a command.";
@@ -54,6 +58,8 @@ enum Command {
     Produce(produce::Args),
     /// Read a topic
     Consume(consume::Args),
+    /// List, show, reset and delete consumer groups
+    Group(group::Args),
     /// Show the state of the cluster, spread what it holds, take a node out
     Cluster(cluster::Args),
     /// Check and show the logs of a data folder, offline
@@ -92,6 +98,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Topic(args) => topic::run(args).await,
         Command::Produce(args) => Box::pin(produce::run(args)).await,
         Command::Consume(args) => Box::pin(consume::run(args)).await,
+        Command::Group(args) => Box::pin(group::run(args)).await,
         Command::Cluster(args) => cluster::run(args).await,
         Command::Log(command) => log::run(command),
         Command::Completions { shell } => {

@@ -30,7 +30,7 @@ pub(super) fn parse(text: &str) -> Result<Position, String> {
 }
 
 /// Milliseconds since 1970.
-fn time(text: &str) -> Option<i64> {
+pub(super) fn time(text: &str) -> Option<i64> {
     if let Some(back) = text.strip_prefix('-') {
         let back: Duration = humantime::parse_duration(back).ok()?;
         let back = i64::try_from(back.as_millis()).ok()?;

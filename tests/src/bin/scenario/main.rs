@@ -6,6 +6,7 @@
 
 mod big_restart;
 mod failover;
+mod group_churn;
 mod grow_shrink;
 mod kill_all;
 mod leader_moves;
@@ -27,10 +28,19 @@ use crate::report::Report;
 #[derive(Debug, Parser)]
 struct Args {
     #[command(subcommand)]
-    scenario: Scenario,
+    verb: Verb,
     /// Print one JSON object instead of a table
     #[arg(long, global = true)]
     json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    #[command(flatten)]
+    Scenario(Scenario),
+    /// One member, in a process of its own
+    #[command(hide = true)]
+    GroupMember(group_churn::MemberArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -45,6 +55,9 @@ enum Scenario {
     ManyGroups(many_groups::Args),
     /// Much data, and all nodes killed: how long until all of it can be written to?
     BigRestart(big_restart::Args),
+    /// Members of a group are killed, stopped and added while nodes are killed: is every event
+    /// processed, and none again without a reason?
+    GroupChurn(group_churn::Args),
     /// Very many clients that write as fast as they can: how much memory does a node take?
     Memory(memory::Args),
     /// Much is written and little kept: does the disk stay small, and are readers told the truth?
@@ -60,10 +73,13 @@ enum Scenario {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    match Box::pin(run(args.scenario))
-        .await
-        .and_then(|report| report.print(args.json))
-    {
+    let outcome = match args.verb {
+        Verb::Scenario(scenario) => Box::pin(run(scenario))
+            .await
+            .and_then(|report| report.print(args.json)),
+        Verb::GroupMember(member) => group_churn::member(member).await.map(|()| true),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -82,6 +98,7 @@ async fn run(scenario: Scenario) -> anyhow::Result<Report> {
         Scenario::ManyPartitions(args) => many_partitions::run(args).await,
         Scenario::ManyGroups(args) => many_groups::run(args).await,
         Scenario::BigRestart(args) => big_restart::run(args).await,
+        Scenario::GroupChurn(args) => group_churn::run(args).await,
         Scenario::Memory(args) => memory::run(args).await,
         Scenario::Retention(args) => retention::run(args).await,
         Scenario::LeaderMoves(args) => leader_moves::run(args).await,

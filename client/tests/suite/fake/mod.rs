@@ -1,6 +1,8 @@
 //! A cluster in this process that keeps its logs in memory and fails as it is told to. It checks
 //! sequences as a real leader does, so what it holds at the end is what a client really sent.
 
+pub(crate) mod coordinator;
+
 use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +19,8 @@ use seriatim_proto::{
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataValue};
+
+use self::coordinator::Groups;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -41,6 +45,8 @@ struct Part {
     leader: usize,
     epoch: i32,
     batches: Vec<RecordBatch>,
+    /// What was before it is gone.
+    start: i64,
     end: i64,
     /// Sequence, count and base offset of the last batches of each producer.
     producers: HashMap<i64, Vec<(i32, i32, i64)>>,
@@ -51,6 +57,7 @@ struct State {
     parts: Vec<Part>,
     chaos: Chaos,
     next_producer: i64,
+    groups: Groups,
 }
 
 #[derive(Clone)]
@@ -79,6 +86,7 @@ impl Fake {
                 parts: (0..partitions).map(part).collect(),
                 chaos: Box::new(|_| Fault::None),
                 next_producer: 100,
+                groups: Groups::default(),
             })),
         };
         for at in 0..nodes {
@@ -92,17 +100,34 @@ impl Fake {
             let _serving = spawn(async move {
                 let log = v1::log_server::LogServer::new(node.clone())
                     .max_decoding_message_size(64 << 20);
+                let groups = v1::groups_server::GroupsServer::new(node.clone());
                 let metadata = v1::metadata_server::MetadataServer::new(node);
                 let server = tonic::transport::Server::builder().tcp_nodelay(true);
                 let mut server = server;
                 let router = server.add_service(log).add_service(metadata);
+                let router = router.add_service(groups);
                 router
                     .serve_with_incoming(TcpListenerStream::new(listener))
                     .await
                     .unwrap();
             });
         }
+        let ticking = fake.clone();
+        let _ticking = spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                ticking.state.lock().groups.tick();
+            }
+        });
         fake
+    }
+
+    /// Retention removes everything before an offset.
+    pub(crate) fn trim(&self, partition: usize, start: i64) {
+        let mut state = self.state.lock();
+        let part = &mut state.parts[partition];
+        part.start = start;
+        part.batches.retain(|b| b.header.next_offset().0 > start);
     }
 
     pub(crate) fn servers(&self) -> String {
@@ -265,6 +290,13 @@ impl Node {
     fn read(&self, partition: i32, offset: i64) -> Result<(Bytes, i64), Status> {
         let mut state = self.fake.state.lock();
         let part = state.led(partition, self.at).map_err(|e| failed(&e))?;
+        if !(part.start..=part.end).contains(&offset) {
+            let text = format!("there are {} to {}", part.start, part.end);
+            let mut error = v1::Error::new(ErrorCode::OffsetOutOfRange, text);
+            error.log_start_offset = Some(part.start);
+            error.log_end_offset = Some(part.end);
+            return Err(failed(&error));
+        }
         let mut bytes = BytesMut::new();
         for batch in part
             .batches
@@ -392,7 +424,7 @@ impl v1::log_server::Log for Node {
                 .led(asked.partition, self.at)
                 .map(|part| match asked.at {
                     Some(At::End(_)) => part.end,
-                    _ => 0,
+                    _ => part.start,
                 });
             results.push(v1::PartitionOffset {
                 topic: asked.topic,

@@ -1,0 +1,269 @@
+//! Commits: one at a time, of all partitions together, until they are stored.
+
+use std::{collections::BTreeMap, mem, time::Duration};
+
+use futures::future::BoxFuture;
+use seriatim_proto::{ids::TopicPartition, v1};
+use tokio::{sync::oneshot, time::Instant};
+
+use super::Member;
+use crate::{
+    error::ClientError,
+    group::{
+        plan::{self, Chosen, OFFSETS_MAX, Planned},
+        shared::CommitOffset,
+        state::{State, Verdict, judge},
+    },
+    rt,
+};
+
+/// Commits of the application that wait at a time; more wait in the queue of commands.
+const WAITERS_MAX: usize = 64;
+/// Refusals in a row after which the coordinator is asked what this member owns.
+const STALE_MAX: u32 = 3;
+
+type Reply = oneshot::Sender<Result<(), ClientError>>;
+
+/// What is to be committed, and the commit under way.
+pub(super) struct Commits {
+    interval: Option<Duration>,
+    /// When what came back is committed next, without being asked to.
+    due_at: Option<Instant>,
+    due: bool,
+    waiting: Vec<Waiter>,
+    flight: Option<Flight>,
+    /// Not before this, because the last one failed.
+    retry_at: Option<Instant>,
+    attempt: u32,
+}
+
+/// A commit that the application waits for.
+struct Waiter {
+    /// Empty: everything that came back.
+    chosen: Chosen,
+    reply: Reply,
+}
+
+struct Flight {
+    planned: Vec<Planned>,
+    waiters: Vec<Waiter>,
+    call: BoxFuture<'static, Result<(), ClientError>>,
+}
+
+impl Commits {
+    pub(super) fn new(interval: Option<Duration>) -> Self {
+        Self {
+            interval,
+            due_at: interval.map(|interval| Instant::now() + interval),
+            due: false,
+            waiting: Vec::new(),
+            flight: None,
+            retry_at: None,
+            attempt: 0,
+        }
+    }
+
+    pub(super) const fn is_automatic(&self) -> bool {
+        self.interval.is_some()
+    }
+
+    pub(super) const fn has_room(&self) -> bool {
+        self.waiting.len() < WAITERS_MAX
+    }
+
+    pub(super) const fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.flight.is_none()
+    }
+
+    /// When to look again.
+    pub(super) fn at(&self) -> Option<Instant> {
+        match (&self.flight, self.retry_at) {
+            (Some(_), _) => None,
+            (None, Some(at)) => Some(at),
+            (None, None) => self.due_at,
+        }
+    }
+
+    pub(super) fn on_timer(&mut self, now: Instant) {
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+        }
+        if self.due_at.is_some_and(|at| at <= now) {
+            self.due_at = self.interval.map(|interval| now + interval);
+            self.due = true;
+        }
+    }
+
+    /// Commits what came back without waiting for the time to come.
+    pub(super) const fn hurry(&mut self) {
+        self.due = true;
+    }
+
+    pub(super) fn ask(
+        &mut self,
+        state: &State,
+        offsets: BTreeMap<TopicPartition, CommitOffset>,
+        reply: Reply,
+    ) {
+        match plan::choose(state, offsets) {
+            Ok(chosen) => self.waiting.push(Waiter { chosen, reply }),
+            Err(error) => answer(reply, Err(error)),
+        }
+    }
+
+    /// The answer to the commit under way.
+    pub(super) async fn answer(&mut self) -> Result<(), ClientError> {
+        match &mut self.flight {
+            Some(flight) => flight.call.as_mut().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Nobody's commit can succeed any more.
+    pub(super) fn drop_waiters(&mut self, error: &ClientError) {
+        let under_way = self.flight.take().map(|flight| flight.waiters);
+        let waiting = mem::take(&mut self.waiting);
+        for waiter in waiting.into_iter().chain(under_way.into_iter().flatten()) {
+            answer(waiter.reply, Err(error.clone()));
+        }
+        self.retry_at = None;
+        self.attempt = 0;
+    }
+
+    /// What to send, and for whom. Answers those for whom there is nothing to do.
+    fn begin(&mut self, state: &mut State) -> Option<(Vec<Planned>, Vec<Waiter>)> {
+        if self.flight.is_some() || self.retry_at.is_some() {
+            return None;
+        }
+        if !self.due && self.waiting.is_empty() {
+            return None;
+        }
+        let mut everything = mem::take(&mut self.due);
+        let mut chosen = Chosen::new();
+        let mut waiters = Vec::new();
+        for waiter in mem::take(&mut self.waiting) {
+            // Who gave up waiting does not want it any more.
+            if waiter.reply.is_closed() {
+                continue;
+            }
+            if let Err(error) = plan::still_mine(state, &waiter.chosen) {
+                answer(waiter.reply, Err(error));
+                continue;
+            }
+            everything |= waiter.chosen.is_empty();
+            chosen.extend(waiter.chosen.clone());
+            waiters.push(waiter);
+        }
+        let planned = plan::plan(state, &chosen, everything);
+        if planned.is_empty() {
+            for waiter in waiters {
+                answer(waiter.reply, Ok(()));
+            }
+            return None;
+        }
+        Some((planned, waiters))
+    }
+}
+
+impl Member {
+    pub(super) fn start_commit(&mut self) {
+        // Before its first assignment a member owns nothing.
+        if !self.known {
+            return;
+        }
+        let mut state = self.shared.state.lock();
+        let Some((planned, waiters)) = self.commits.begin(&mut state) else {
+            return;
+        };
+        let request = v1::CommitOffsetsRequest {
+            group: self.shared.group.clone(),
+            member_id: state.member_id.clone(),
+            generation: state.generation,
+            offsets: plan::to_wire(&planned),
+            validate_only: false,
+        };
+        drop(state);
+        let client = self.shared.client.clone();
+        let call = Box::pin(async move { client.commit_once(request).await });
+        self.commits.flight = Some(Flight {
+            planned,
+            waiters,
+            call,
+        });
+    }
+
+    pub(super) fn on_committed(&mut self, stored: Result<(), ClientError>) {
+        let Some(flight) = self.commits.flight.take() else {
+            return;
+        };
+        let Err(error) = stored else {
+            return self.on_stored(flight);
+        };
+        let verdict = judge(&error);
+        let keeps = error.code() != Some(v1::ErrorCode::OffsetWentBack);
+        tracing::debug!(group = self.shared.group, %error, ?verdict, "commit");
+        match verdict {
+            Verdict::Retry => self.commits.again(flight.waiters),
+            Verdict::Outdated if keeps => {
+                self.commits.again(flight.waiters);
+                if self.commits.attempt >= STALE_MAX {
+                    self.resync();
+                }
+            }
+            Verdict::Outdated => {
+                refuse(flight.waiters, &error);
+                self.commits.again(Vec::new());
+                self.resync();
+            }
+            Verdict::Unknown => {
+                refuse(flight.waiters, &error);
+                self.on_broken(error);
+            }
+            Verdict::Fatal if error.code() == Some(v1::ErrorCode::MemberFenced) => {
+                refuse(flight.waiters, &error);
+                self.on_broken(error);
+            }
+            Verdict::Fatal => {
+                tracing::warn!(group = self.shared.group, %error, "the commit is refused");
+                refuse(flight.waiters, &error);
+                self.commits.again(Vec::new());
+            }
+        }
+    }
+
+    fn on_stored(&mut self, flight: Flight) {
+        let mut state = self.shared.state.lock();
+        plan::stored(&mut state, &flight.planned);
+        drop(state);
+        self.commits.attempt = 0;
+        if flight.planned.len() == OFFSETS_MAX {
+            // There may be more than one commit holds.
+            self.commits.due = true;
+            self.commits.waiting.extend(flight.waiters);
+            return;
+        }
+        for waiter in flight.waiters {
+            answer(waiter.reply, Ok(()));
+        }
+    }
+}
+
+impl Commits {
+    fn again(&mut self, waiters: Vec<Waiter>) {
+        self.due = true;
+        self.waiting.extend(waiters);
+        self.retry_at = Some(Instant::now() + rt::backoff(self.attempt));
+        self.attempt = self.attempt.saturating_add(1);
+    }
+}
+
+fn refuse(waiters: Vec<Waiter>, error: &ClientError) {
+    for waiter in waiters {
+        answer(waiter.reply, Err(error.clone()));
+    }
+}
+
+fn answer(reply: Reply, result: Result<(), ClientError>) {
+    // Who asked may have given up.
+    let _gone = reply.send(result);
+}
