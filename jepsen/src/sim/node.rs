@@ -141,7 +141,6 @@ async fn answer(broker: &Broker, call: Call) -> Answer {
     match call {
         Call::Produce(request) => Answer::Produced(broker.produce(request, None).await),
         Call::Fetch(request) => Answer::Fetched(broker.fetch(request).await),
-        Call::Trim(request) => Answer::Trimmed(broker.trim(request).await),
         Call::InitProducer => match broker.init_producer().await {
             Ok(session) => Answer::Producer(session),
             Err(error) => Answer::Failed(error),

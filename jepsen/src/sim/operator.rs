@@ -1,4 +1,4 @@
-//! What operators do meanwhile: move replicas from node to node, and remove old records.
+//! What an operator does meanwhile: move replicas from node to node, and change their mind.
 
 use std::{collections::BTreeSet, ops::Range, time::Duration};
 
@@ -37,39 +37,6 @@ pub async fn moves(client: Client) {
             .rpc
             .call(node, Call::Reassign(request), PATIENCE)
             .await;
-    }
-}
-
-/// Moves the start of the log to an offset drawn at random from what was read.
-pub async fn trims(client: Client) {
-    while !client.stopping() {
-        client.pause(Duration::from_secs(6)).await;
-        let Some(partition) = any_partition(&client) else {
-            return;
-        };
-        let known = {
-            let history = client.history.lock();
-            let reads = history.reads.iter().filter(|r| r.partition == partition);
-            reads.map(|read| read.high_watermark).max().unwrap_or(0)
-        };
-        let below = u64::try_from(known).unwrap_or_default() + 1;
-        let request = v1::TrimPartitionRequest {
-            topic: TOPIC.to_owned(),
-            partition,
-            before: i64::try_from(rng::below(below)).unwrap_or_default(),
-            timeout_ms: 2000,
-        };
-        let mut node = client.any_node();
-        for _attempt in 0..3 {
-            let call = Call::Trim(request.clone());
-            match client.rpc.call(node, call, PATIENCE).await {
-                Ok(Answer::Trimmed(response)) => match response.error {
-                    Some(error) if error.retryable => node = client.after(&error),
-                    Some(_) | None => break,
-                },
-                Ok(_) | Err(_) => node = client.any_node(),
-            }
-        }
     }
 }
 

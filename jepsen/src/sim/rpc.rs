@@ -31,8 +31,6 @@ pub enum Call {
     Describe(v1::DescribeRequest),
     /// Move a partition, or turn its move round.
     Reassign(v1::ReassignRequest),
-    /// Move the start of a partition's records.
-    Trim(v1::TrimPartitionRequest),
     /// Who coordinates a group.
     FindCoordinators(v1::FindCoordinatorsRequest),
     /// A member's stream, answered once it has begun.
@@ -67,8 +65,6 @@ pub enum Answer {
     Produced(v1::ProduceResponse),
     /// To [`Call::Fetch`].
     Fetched(v1::FetchResponse),
-    /// To [`Call::Trim`].
-    Trimmed(v1::TrimPartitionResponse),
     /// To [`Call::InitProducer`].
     Producer(v1::InitProducerResponse),
     /// To [`Call::CreateTopic`].

@@ -46,8 +46,8 @@ pub struct Options {
     pub nodes: u64,
     /// Partitions of the topic.
     pub partitions: i32,
-    /// Whether operators move replicas and remove records meanwhile.
-    pub operators: bool,
+    /// Whether an operator moves replicas meanwhile.
+    pub operator: bool,
     /// Virtual time in which faults begin.
     pub faults_for: Duration,
     /// Bound on recovery, from the end of the last fault.
@@ -65,7 +65,7 @@ impl Default for Options {
         Self {
             nodes: 3,
             partitions: 2,
-            operators: false,
+            operator: false,
             faults_for: Duration::from_secs(20),
             recovery_max: Duration::from_secs(15),
             lying_disks: false,
@@ -76,13 +76,13 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The same, with what only some runs have: every second seed has a fourth node, and operators.
+    /// The same, with what only some runs have: every second seed has a fourth node, and an operator.
     #[must_use]
     pub fn of_seed(&self, seed: u64) -> Self {
-        let operators = seed % 2 == 1;
+        let operator = seed % 2 == 1;
         Self {
-            nodes: self.nodes + u64::from(operators),
-            operators,
+            nodes: self.nodes + u64::from(operator),
+            operator,
             ..self.clone()
         }
     }
@@ -210,15 +210,10 @@ impl Run {
 
     fn work(&mut self) -> io::Result<()> {
         let workers = self.crew(workers)?;
-        if self.options.operators {
-            let operators = self.crew(|client| {
-                vec![
-                    Box::pin(operator::moves(client.clone())),
-                    Box::pin(operator::trims(client.clone())),
-                ]
-            })?;
+        if self.options.operator {
+            let operator = self.crew(|client| vec![Box::pin(operator::moves(client.clone()))])?;
             self.faults()?;
-            operators.stop.store(true, Ordering::Relaxed);
+            operator.stop.store(true, Ordering::Relaxed);
         } else {
             self.faults()?;
         }
