@@ -76,6 +76,7 @@ fn main() -> anyhow::Result<ExitCode> {
     );
     let (mut failed, total) = (Vec::new(), seeds.clone().count());
     for seed in seeds {
+        let options = options.of_seed(seed);
         let verdict = run(seed, &options).context("run a seed")?;
         let mut good = print(&verdict);
         if twice {

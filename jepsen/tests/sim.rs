@@ -19,7 +19,7 @@ fn options() -> Options {
 
 /// Runs a seed and fails with what was violated and the command that replays it.
 fn hold(seed: u64) -> Verdict {
-    let verdict = run(seed, &options()).expect("build the executors");
+    let verdict = run(seed, &options().of_seed(seed)).expect("build the executors");
     let findings: Vec<String> = verdict.findings.iter().map(ToString::to_string).collect();
     assert!(
         verdict.holds(),

@@ -1,5 +1,6 @@
 //! `seriatim consume --group` and `seriatim group`: the fixed forms, what is refused, and how they
 //! end.
+#![expect(clippy::unwrap_used, reason = "a test fails where it is wrong")]
 
 mod common;
 
@@ -227,80 +228,60 @@ async fn offsets_are_reset() {
     assert!(one.text().contains("\"n\":4"), "{one:?}");
 }
 
+/// A command line as its words.
+fn words(line: &str) -> Vec<&str> {
+    line.split(' ').collect()
+}
+
 #[tokio::test]
 async fn what_cannot_be_says_why() {
     let node = filled().await;
-    for (args, parts) in [
+    for (line, parts) in [
+        ("group describe nope", &["no such group", "group list"][..]),
+        ("group delete nope", &["no such group"]),
+        ("group describe ", &["not a group id"]),
         (
-            &["group", "describe", "nope"][..],
-            &["no such group", "group list"][..],
-        ),
-        (&["group", "delete", "nope"], &["no such group"]),
-        (&["group", "describe", ""], &["not a group id"]),
-        (
-            &["group", "reset", "g", "--topic", "nope", "--to-start"],
+            "group reset g --topic nope --to-start",
             &["topic 'nope' does not exist", "topic list"],
         ),
         (
-            &[
-                "group",
-                "reset",
-                "g",
-                "--topic",
-                "t",
-                "--partition",
-                "9",
-                "--to-end",
-            ],
+            "group reset g --topic t --partition 9 --to-end",
             &["partition 9 does not exist"],
         ),
+        ("consume nope --group g", &["topic 'nope' does not exist"]),
         (
-            &["consume", "nope", "--group", "g"],
-            &["topic 'nope' does not exist"],
-        ),
-        (
-            &["consume", "t", "--group", "g", "--session-timeout", "1s"],
+            "consume t --group g --session-timeout 1s",
             &["session timeout is 3s to 1800s"],
         ),
         (
-            &["consume", "t", "--group", "g", "--reset", "fail"],
+            "consume t --group g --reset fail",
             &["has no offset for t-", "reset policy"],
         ),
     ] {
-        let _failed = node.run(args).await.failed(parts);
+        let _failed = node.run(&words(line)).await.failed(parts);
     }
-    for args in [
-        &["group", "reset", "g", "--topic", "t"][..],
-        &["group", "reset", "g", "--to-start"],
-        &[
-            "group",
-            "reset",
-            "g",
-            "--topic",
-            "t",
-            "--to-start",
-            "--to-end",
-        ],
-        &["group", "reset", "g", "--topic", "t", "--to-offset", "-1"],
-        &[
-            "group",
-            "reset",
-            "g",
-            "--topic",
-            "t",
-            "--to-time",
-            "tomorrow",
-        ],
-        &["consume", "t", "--group", "g", "--from", "start"],
-        &["consume", "t", "--group", "g", "--partition", "1"],
-        &["consume", "t", "--reset", "end"],
-        &["consume", "t", "--instance-id", "x"],
-    ] {
-        assert_eq!(node.run(args).await.code, Some(2), "{args:?}");
-    }
-    let gone = ["group", "delete", "nope", "--if-exists", "--output", "json"];
+    let gone = words("group delete nope --if-exists --output json");
     let gone = node.run(&gone).await.ok().json();
     assert_eq!(gone, json!({"group": "nope", "deleted": false}));
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused_before_anything_is_asked() {
+    let node = filled().await;
+    for line in [
+        "group reset g --topic t",
+        "group reset g --to-start",
+        "group reset g --topic t --to-start --to-end",
+        "group reset g --topic t --to-offset -1",
+        "group reset g --topic t --to-time tomorrow",
+        "consume t --group g --from start",
+        "consume t --group g --partition 1",
+        "consume t --reset end",
+        "consume t --instance-id x",
+    ] {
+        let refused = node.run(&words(line)).await;
+        assert_eq!(refused.code, Some(2), "{line}");
+    }
 }
 
 /// A member that nobody reads from keeps its session, and gives up what it could not print.

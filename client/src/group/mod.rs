@@ -26,6 +26,8 @@ mod plan;
 mod reset;
 mod shared;
 mod state;
+#[cfg(test)]
+mod state_tests;
 mod tracker;
 
 pub(crate) use self::coordinator::Coordinators;

@@ -5,6 +5,7 @@ pub mod machines;
 pub mod members;
 pub mod nemesis;
 pub mod node;
+pub mod operator;
 pub mod rpc;
 pub mod run;
 pub mod workload;

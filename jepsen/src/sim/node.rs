@@ -28,6 +28,9 @@ use super::{
 /// Replication port of every node.
 const PORT: u16 = 7402;
 
+/// How often a node looks for old records.
+const RETENTION: Duration = Duration::from_millis(500);
+
 /// Pause before a node that could not start tries again, as a supervisor would.
 const RESTART: Duration = Duration::from_millis(500);
 
@@ -102,6 +105,7 @@ async fn start(spec: &NodeSpec) -> anyhow::Result<Broker> {
         seeds: (1..=spec.nodes).map(address).collect(),
         replication_addr: address(spec.id),
         grpc_addr: format!("{}:7401", host(spec.id)),
+        retention_interval: RETENTION,
         ..ClusterOptions::default()
     };
     let groups = Groups::new(storage.clone(), GroupOptions::default());
@@ -145,6 +149,12 @@ async fn answer(broker: &Broker, call: Call) -> Answer {
             Ok(_created) => Answer::Created,
             Err(error) => Answer::Failed(error),
         },
+        Call::Describe(request) => Answer::Described(broker.describe(&request)),
+        Call::Reassign(request) => match broker.reassign(request).await {
+            Ok(_moves) => Answer::Moving,
+            Err(error) => Answer::Failed(error),
+        },
+        Call::Trim(request) => Answer::Trimmed(broker.trim(request).await),
         Call::FindCoordinators(request) => match broker.find_coordinators(&request).await {
             Ok(found) => Answer::Coordinators(found),
             Err(error) => Answer::Failed(error),

@@ -21,10 +21,16 @@ pub enum Call {
     Produce(v1::ProduceRequest),
     /// Read one partition.
     Fetch(v1::FetchRequest),
+    /// Remove the records of one partition below an offset.
+    Trim(v1::TrimPartitionRequest),
     /// A new producer session.
     InitProducer,
     /// A new topic, complete with leaders.
     CreateTopic(v1::CreateTopicRequest),
+    /// Nodes and topics.
+    Describe(v1::DescribeRequest),
+    /// Move a partition, or turn its move round.
+    Reassign(v1::ReassignRequest),
     /// Who coordinates a group.
     FindCoordinators(v1::FindCoordinatorsRequest),
     /// A member's stream, answered once it has begun.
@@ -63,6 +69,12 @@ pub enum Answer {
     Producer(v1::InitProducerResponse),
     /// To [`Call::CreateTopic`].
     Created,
+    /// To [`Call::Describe`].
+    Described(v1::DescribeResponse),
+    /// To [`Call::Reassign`].
+    Moving,
+    /// To [`Call::Trim`].
+    Trimmed(v1::TrimPartitionResponse),
     /// To [`Call::FindCoordinators`].
     Coordinators(v1::FindCoordinatorsResponse),
     /// To [`Call::Member`].

@@ -20,6 +20,7 @@ use super::{
     machines::Machines,
     members,
     nemesis::{Fault, Nemesis},
+    operator,
     rpc::{Answer, Call, Switchboard},
     workload,
     world::World,
@@ -32,6 +33,9 @@ use crate::{
 /// Most virtual time for a step that must succeed without faults.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The topic's: small segments, sealed after five seconds, so that trims drop some.
+const SETTINGS: [(&str, &str); 2] = [("segment.bytes", "1048576"), ("retention.ms", "40000")];
+
 /// Members of the consumer group that live at the same time.
 const SEATS: usize = 3;
 
@@ -42,6 +46,8 @@ pub struct Options {
     pub nodes: u64,
     /// Partitions of the topic.
     pub partitions: i32,
+    /// Whether an operator moves replicas meanwhile.
+    pub operator: bool,
     /// Virtual time in which faults begin.
     pub faults_for: Duration,
     /// Bound on recovery, from the end of the last fault.
@@ -59,11 +65,25 @@ impl Default for Options {
         Self {
             nodes: 3,
             partitions: 2,
+            operator: false,
             faults_for: Duration::from_secs(20),
             recovery_max: Duration::from_secs(15),
             lying_disks: false,
             forgets_producers: false,
             only: None,
+        }
+    }
+}
+
+impl Options {
+    /// The same, with what only some runs have: every second seed has a fourth node, and an operator.
+    #[must_use]
+    pub fn of_seed(&self, seed: u64) -> Self {
+        let operator = seed % 2 == 1;
+        Self {
+            nodes: self.nodes + u64::from(operator),
+            operator,
+            ..self.clone()
         }
     }
 }
@@ -190,7 +210,13 @@ impl Run {
 
     fn work(&mut self) -> io::Result<()> {
         let workers = self.crew(workers)?;
-        self.faults()?;
+        if self.options.operator {
+            let operator = self.crew(|client| vec![Box::pin(operator::moves(client.clone()))])?;
+            self.faults()?;
+            operator.stop.store(true, Ordering::Relaxed);
+        } else {
+            self.faults()?;
+        }
         let healed = self.world.now();
         let probes = self.crew(|client| {
             let all = 0..client.partitions;
@@ -237,7 +263,7 @@ impl Run {
         };
         let comparers = self.crew(|client| {
             let all = ranges.into_iter();
-            all.map(|(p, range)| -> Job { Box::pin(workload::compare(client.clone(), p, range)) })
+            all.map(|(p, range)| -> Job { Box::pin(operator::compare(client.clone(), p, range)) })
                 .collect()
         })?;
         if !self.world.run_until(PATIENCE, || comparers.done()) {
@@ -285,6 +311,8 @@ fn workers(client: &Client) -> Vec<Job> {
             let job = workload::idempotent(client.clone(), producer, partition, pause);
             jobs.push(Box::pin(job));
         }
+        let pause = Duration::from_secs(2);
+        jobs.push(Box::pin(workload::trim(client.clone(), partition, pause)));
         let pause = Duration::from_millis(150);
         jobs.push(Box::pin(workload::conditional(
             client.clone(),
@@ -311,8 +339,9 @@ async fn create_topic(client: Client, partitions: i32) {
             name: TOPIC.to_owned(),
             partitions,
             replication_factor: 3,
-            // Small segments, so that a short run seals some.
-            settings: [("segment.bytes".to_owned(), (1 << 20).to_string())].into(),
+            settings: SETTINGS
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
             wait_for_leaders: true,
             timeout_ms: 10_000,
             ..v1::CreateTopicRequest::default()

@@ -1,13 +1,13 @@
 //! The clients: idempotent producers that retry until they are answered, producers that append on
 //! condition and never retry, consumers that ask any node.
 
-use std::{ops::Range, time::Duration};
+use std::time::Duration;
 
 use seriatim_proto::{ids::ProducerId, record::ProducerStamp, v1};
 use seriatim_runtime::rng;
 
 use super::{
-    client::{Attempt, Client, PATIENCE, encode},
+    client::{Attempt, Client, PATIENCE, TOPIC, encode},
     rpc::{Answer, Call},
 };
 use crate::history::{Append, Mark, Outcome, Read};
@@ -164,6 +164,43 @@ fn finish(client: &Client, partition: i32, records: Vec<Mark>, outcome: Outcome)
     });
 }
 
+/// Removes old records of a partition now and then, up to anywhere; whoever reads there must be told.
+pub async fn trim(client: Client, partition: i32, pause: Duration) {
+    let mut node = client.any_node();
+    let mut end = 0;
+    while !client.stopping() {
+        let request = v1::TrimPartitionRequest {
+            topic: TOPIC.to_owned(),
+            partition,
+            before: i64::try_from(rng::below(end + 1)).unwrap_or_default(),
+            timeout_ms: 2000,
+        };
+        let before = request.before;
+        let answer = client.rpc.call(node, Call::Trim(request), PATIENCE).await;
+        match answer {
+            Ok(Answer::Trimmed(answer)) => match answer.error {
+                Some(error) => node = client.after(&error),
+                None if answer.log_start_offset < before => client.note_impossible(format!(
+                    "partition {partition} begins at {} after a trim before {before}",
+                    answer.log_start_offset
+                )),
+                // Most of what was there then stays.
+                None => end = known_end(&client, node, partition).await.unwrap_or(end) / 2,
+            },
+            Ok(_) | Err(_) => node = client.any_node(),
+        }
+        client.pause(pause).await;
+    }
+}
+
+/// The end of a partition, as a node says that leads it.
+async fn known_end(client: &Client, node: u64, partition: i32) -> Option<u64> {
+    match client.fetch(node, partition, i64::MAX).await {
+        Err(Some(error)) => u64::try_from(error.log_end_offset?).ok(),
+        Ok(_) | Err(None) => None,
+    }
+}
+
 /// Where to go on, if the log now begins after `position`.
 fn removed(error: &v1::Error, position: i64) -> Option<i64> {
     let start = error.log_start_offset.filter(|start| *start > position);
@@ -251,30 +288,5 @@ pub async fn read_all(client: Client, partition: i32) {
             Err(None) => node = client.any_node(),
         }
         client.pause(Duration::from_millis(20)).await;
-    }
-}
-
-/// Asks every node for the digest of a partition between two offsets until all have answered.
-pub async fn compare(client: Client, partition: i32, range: Range<i64>) {
-    let mut missing: Vec<u64> = (1..=client.nodes).collect();
-    while !missing.is_empty() && !client.stopping() {
-        let mut still = Vec::new();
-        for node in missing {
-            let call = Call::Digest {
-                partition,
-                start: range.start,
-                end: range.end,
-            };
-            match client.rpc.call(node, call, PATIENCE).await {
-                Ok(Answer::Digest(Some(digest))) => {
-                    let mut history = client.history.lock();
-                    let replicas = history.replicas.entry(partition).or_default();
-                    let _none = replicas.insert(node, digest);
-                }
-                Ok(_) | Err(_) => still.push(node),
-            }
-        }
-        missing = still;
-        client.pause(Duration::from_millis(100)).await;
     }
 }

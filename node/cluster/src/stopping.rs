@@ -1,9 +1,13 @@
 //! A node that is about to stop hands over what it leads, so that nobody has to wait for an election.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::StreamExt as _;
-use seriatim_consensus::{Group, Role};
+use seriatim_consensus::{Group, Member, Role};
 use seriatim_proto::ids::{NodeId, ReplicaId};
 use seriatim_runtime::clock::{self, Instant};
 
@@ -24,9 +28,14 @@ pub(crate) async fn hand_over(inner: &Arc<Inner>, deadline: Instant) -> usize {
         let led = led(inner);
         let image = inner.machine.image();
         let stopping = inner.gossip.stopping();
+        let mut given = BTreeMap::new();
         let heirs: Vec<(Group, ReplicaId)> = led
             .iter()
-            .filter_map(|group| Some((group.clone(), heir(group, &image, &stopping)?)))
+            .filter_map(|group| {
+                let heir = heir(group, &image, &stopping, &given)?;
+                *given.entry(heir.node).or_default() += 1;
+                Some((group.clone(), heir.replica))
+            })
             .collect();
         // A group without an heir may get one until the deadline, if somebody is left to be one.
         let hopeless = led.iter().all(|group| is_alone(group, &stopping));
@@ -69,8 +78,14 @@ fn is_alone(group: &Group, stopping: &BTreeSet<NodeId>) -> bool {
     })
 }
 
-/// The replica that leads next: the preferred one if it can, else any other that can.
-fn heir(group: &Group, image: &Image, stopping: &BTreeSet<NodeId>) -> Option<ReplicaId> {
+/// The replica that leads next: the preferred one if it can, else one that can, on the node that was
+/// given least so far.
+fn heir(
+    group: &Group,
+    image: &Image,
+    stopping: &BTreeSet<NodeId>,
+    given: &BTreeMap<NodeId, usize>,
+) -> Option<Member> {
     let status = group.status();
     let own = group.key().replica;
     let preferred = image
@@ -82,6 +97,9 @@ fn heir(group: &Group, image: &Image, stopping: &BTreeSet<NodeId>) -> Option<Rep
         .filter(|member| {
             member.replica != own && status.can_lead(member) && !stopping.contains(&member.node)
         })
-        .max_by_key(|member| (Some(member.replica) == preferred, member.matched))
-        .map(|member| member.replica)
+        .min_by_key(|member| {
+            let given = given.get(&member.node).copied().unwrap_or(0);
+            (Some(member.replica) != preferred, given)
+        })
+        .cloned()
 }

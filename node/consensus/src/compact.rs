@@ -19,8 +19,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long building a snapshot may take.
 const BUILD: Duration = Duration::from_secs(120);
 
-/// How long entries wait for a follower that is being sent them; after that it gets the boundary.
-const FOLLOWERS: Duration = Duration::from_secs(2);
+/// How long entries wait for a follower that is being sent them; after that it gets the boundary. One
+/// that is in step needs far less, and what is written meanwhile takes room besides what is kept.
+const FOLLOWERS: Duration = Duration::from_millis(200);
 
 /// How long a purge may take after that.
 const PURGE: Duration = Duration::from_secs(20);

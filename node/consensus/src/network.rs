@@ -1,6 +1,6 @@
 //! openraft's network over the [`Lane`]: one client per group, peer and class.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::atomic::AtomicU64, time::Duration};
 
 use bytes::{BufMut as _, BytesMut};
 use futures::{Stream, StreamExt as _, future, stream::BoxStream};
@@ -50,6 +50,7 @@ impl Factory {
             group: self.group,
             pace: self.pace.clone(),
             target,
+            seen: AtomicU64::new(0),
             node: node.node,
             class,
         }
@@ -77,6 +78,8 @@ pub(crate) struct Client {
     lane: Lane,
     group: GroupId,
     pace: Pace,
+    /// Bytes that the log had been appended when entries were last sent.
+    seen: AtomicU64,
     target: u64,
     node: NodeId,
     class: Class,
@@ -99,7 +102,7 @@ impl Client {
         let parts = codec::encode_append(&mut self.address(), request).map_err(failed)?;
         if let Some(first) = first.filter(|_| self.class == Class::Append) {
             let bytes = parts.iter().map(bytes::Bytes::len).sum();
-            self.pace.wait(self.target, first, bytes).await;
+            self.pace.wait(self.target, first, bytes, &self.seen).await;
             if self.pace.is_withheld(first) {
                 return Err(failed(Withheld));
             }

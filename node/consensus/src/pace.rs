@@ -91,10 +91,22 @@ impl Pace {
 
     /// Waits for the turn of a message with entries from `first` on. What is still in memory goes at
     /// once: its receiver is in step. So does what the group needs to commit anything at all.
-    pub(crate) async fn wait(&self, target: u64, first: u64, bytes: usize) {
-        if !self.log.is_in_memory(first) && !self.is_needed(target) {
-            self.throttle.pass(bytes).await;
+    ///
+    /// Only what brings the follower nearer counts: as much as was appended since its last message
+    /// (`seen`) goes besides, or one that is slower than the producers would never arrive.
+    pub(crate) async fn wait(&self, target: u64, first: u64, bytes: usize, seen: &AtomicU64) {
+        let appended = self.log.appended_bytes();
+        let before = seen.swap(appended, Ordering::Relaxed);
+        if self.log.is_in_memory(first) || self.is_needed(target) {
+            return;
         }
+        let fresh = if before == 0 {
+            0
+        } else {
+            appended.saturating_sub(before)
+        };
+        let fresh = usize::try_from(fresh).unwrap_or(usize::MAX);
+        self.throttle.pass(bytes.saturating_sub(fresh)).await;
     }
 
     /// Waits for the turn of bytes that are not entries.

@@ -22,8 +22,8 @@ pub struct ConsensusOptions {
     pub election_timeout: Duration,
     /// Most bytes of entries in one message to a follower (one entry may exceed it); default 4 MiB.
     pub max_append_bytes: usize,
-    /// Bytes per second that go to followers that are behind, over all groups; 0 for no limit;
-    /// default 64 MiB. A follower without which there is no majority is not slowed down.
+    /// Bytes per second by which followers that are behind come nearer, over all groups; 0 for no
+    /// limit; default 64 MiB. A follower without which there is no majority is not slowed down.
     pub catch_up_bytes_per_s: u64,
 }
 

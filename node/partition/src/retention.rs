@@ -5,7 +5,7 @@ use seriatim_storage::{LogId, SegmentInfo};
 
 /// Files that hold the bytes of `retention.bytes`, about. What is kept beyond it is less than one file
 /// on the leader and two on a follower, whose files end elsewhere.
-const RETAINED_SEGMENTS: u64 = 8;
+const RETAINED_SEGMENTS: u64 = 10;
 
 /// A file is sealed when its first record is this part of `retention.ms` old, so that a slow topic
 /// does not keep old records because its file does not fill up.
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn files_are_small_enough_for_what_is_kept() {
         let mut settings = settings(None, Some(80 << 20));
-        assert_eq!(segment_bytes(&settings), 10 << 20);
+        assert_eq!(segment_bytes(&settings), 8 << 20);
         settings.segment_bytes = 4 << 20;
         assert_eq!(segment_bytes(&settings), 4 << 20);
         settings.retention_bytes = Some(1);

@@ -62,9 +62,9 @@ pub(crate) struct Settings {
     /// Most bytes of entries in one message to a follower; a larger entry travels alone
     #[arg(long, env = "SERIATIM_REPLICATION_BATCH_BYTES", value_name = "BYTES")]
     pub(super) replication_batch_bytes: Option<Size>,
-    /// Bytes per second that this node sends at most to replicas that are behind: restarted, rebuilt
-    /// or new ones. Replicas in step are not slowed down, nor is one without which its partition
-    /// has no majority
+    /// Bytes per second that this node sends at most to replicas that are behind (restarted, rebuilt
+    /// or new ones), besides what is being written. Replicas in step are not slowed down, nor is one
+    /// without which its partition has no majority
     #[arg(long, env = "SERIATIM_CATCH_UP_BYTES_PER_S", value_name = "BYTES")]
     pub(super) catch_up_bytes_per_s: Option<Size>,
     /// How often all partitions are looked at for records that are too old or too many, in

@@ -52,7 +52,7 @@ fn everything_that_can_be_set_arrives() {
     let config = with(
         "append_bytes = \"2MiB\"\ncache_bytes = 3145728\nreserve_bytes = 0\ndisk_threads = 2\n\
          scrub_bytes_per_s = 0\nheartbeat_interval_ms = 50\nelection_timeout_ms = 150\n\
-         replication_batch_bytes = \"1MiB\"\nrack = \"r1\"\nlog_level = \"warn\"\n\
+         replication_batch_bytes = \"1MiB\"\nleader_balance_interval_ms = 0\nrack = \"r1\"\nlog_level = \"warn\"\n\
          log_format = \"json\"\nadvertise.grpc = \"a:1\"\ngroup_retention_ms = 2000",
     )
     .unwrap();
@@ -64,6 +64,7 @@ fn everything_that_can_be_set_arrives() {
     assert_eq!(config.consensus.heartbeat_interval.as_millis(), 50);
     assert_eq!(config.consensus.election_timeout.as_millis(), 150);
     assert_eq!(config.consensus.max_append_bytes, 1 << 20);
+    assert!(config.leader_balance_interval.is_zero());
     assert_eq!(
         (config.rack.as_str(), config.log_level.as_str()),
         ("r1", "warn")

@@ -11,6 +11,7 @@ mod failover;
 mod forms;
 mod full_disk;
 mod garbage;
+mod group_churn;
 mod group_offsets;
 mod groups;
 mod grpc;

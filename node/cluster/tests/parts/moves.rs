@@ -1,4 +1,9 @@
 //! Replicas that move.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test ends where something is not as it must be"
+)]
 
 use std::collections::BTreeSet;
 

@@ -430,6 +430,7 @@ fn assemble(
         segments,
         epochs,
         cuts: 0,
+        appended: 0,
         committed: progress.committed,
         checkpoint,
         boundary: boundary.map(|boundary| (boundary.log_id, boundary.next_offset)),

@@ -21,6 +21,11 @@ impl Log {
         infos.collect()
     }
 
+    /// Bytes that were appended since the log was opened.
+    pub fn appended_bytes(&self) -> u64 {
+        self.0.state.lock().appended
+    }
+
     /// Bytes of its files.
     pub fn size_bytes(&self) -> u64 {
         self.0.size_bytes()

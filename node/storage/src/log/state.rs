@@ -8,7 +8,9 @@ use tokio::sync::oneshot;
 
 use super::AppendDone;
 use crate::{
-    LogId, LogOptions, Result, StorageError, cache,
+    LogId, LogOptions, Result, StorageError,
+    bin::len64,
+    cache,
     frame::{Frame, MAX_FRAME_BYTES},
     segment::Segment,
 };
@@ -98,6 +100,8 @@ pub(crate) struct LogState {
     /// How often entries were taken away at the end: what a reader took from a file meanwhile says
     /// nothing.
     pub(crate) cuts: u64,
+    /// Bytes of all frames that were appended since the log was opened.
+    pub(crate) appended: u64,
     pub(crate) committed: Option<LogId>,
     pub(crate) checkpoint: Option<(LogId, Bytes)>,
     /// Entry and next offset of the boundary; the rest stays in its file, it may be large.
@@ -170,6 +174,7 @@ impl LogState {
             }
             self.last = Some(id);
             self.next_offset = frame.next_offset();
+            self.appended += len64(frame.total_bytes());
             self.tail.push_back(frame);
         }
     }

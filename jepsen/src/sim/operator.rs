@@ -1,0 +1,105 @@
+//! What an operator does meanwhile: move replicas from node to node, and change their mind.
+
+use std::{collections::BTreeSet, ops::Range, time::Duration};
+
+use seriatim_proto::v1;
+use seriatim_runtime::rng;
+
+use super::{
+    client::{Client, PATIENCE, TOPIC},
+    rpc::{Answer, Call},
+};
+
+/// Replicas of each partition.
+pub const REPLICAS: usize = 3;
+
+/// Moves partitions to nodes drawn at random, and now and then turns a move round.
+pub async fn moves(client: Client) {
+    while !client.stopping() {
+        client.pause(Duration::from_secs(4)).await;
+        let Some(partition) = any_partition(&client) else {
+            return;
+        };
+        let cancel = rng::below(6) == 0;
+        let request = v1::ReassignRequest {
+            topic: TOPIC.to_owned(),
+            partition,
+            nodes: if cancel {
+                Vec::new()
+            } else {
+                some_nodes(&client)
+            },
+            cancel,
+        };
+        let node = client.any_node();
+        // Refused while another move is under way, or lost: the next one is drawn anew.
+        let _begun = client
+            .rpc
+            .call(node, Call::Reassign(request), PATIENCE)
+            .await;
+    }
+}
+
+fn any_partition(client: &Client) -> Option<i32> {
+    let count = u64::try_from(client.partitions).ok().filter(|&n| n > 0)?;
+    i32::try_from(rng::below(count)).ok()
+}
+
+fn some_nodes(client: &Client) -> Vec<u64> {
+    let mut nodes: Vec<u64> = (1..=client.nodes).collect();
+    let mut chosen = Vec::new();
+    while chosen.len() < REPLICAS && !nodes.is_empty() {
+        let left = u64::try_from(nodes.len()).unwrap_or(1);
+        let at = usize::try_from(rng::below(left)).unwrap_or_default();
+        chosen.push(nodes.swap_remove(at));
+    }
+    chosen
+}
+
+/// Waits until no replica of the partition is on its way; tells where they are.
+async fn settled(client: &Client, partition: i32) -> BTreeSet<u64> {
+    while !client.stopping() {
+        let call = Call::Describe(v1::DescribeRequest {
+            topics: vec![TOPIC.to_owned()],
+            ..v1::DescribeRequest::default()
+        });
+        let answer = client.rpc.call(client.any_node(), call, PATIENCE).await;
+        if let Ok(Answer::Described(described)) = answer {
+            let topics = described.topics.iter();
+            let mut partitions = topics.flat_map(|topic| &topic.partitions);
+            let found = partitions.find(|found| found.partition == partition);
+            if let Some(found) = found.filter(|found| found.target_replicas.is_empty()) {
+                return found.replicas.iter().copied().collect();
+            }
+        }
+        client.pause(Duration::from_millis(200)).await;
+    }
+    BTreeSet::new()
+}
+
+/// Asks every replica for the digest of a partition between two offsets until all have answered.
+pub async fn compare(client: Client, partition: i32, range: Range<i64>) {
+    let mut missing = settled(&client, partition).await;
+    while !missing.is_empty() && !client.stopping() {
+        let mut still = BTreeSet::new();
+        for node in missing {
+            let call = Call::Digest {
+                partition,
+                start: range.start,
+                end: range.end,
+            };
+            match client.rpc.call(node, call, PATIENCE).await {
+                Ok(Answer::Digest(Some(digest))) => {
+                    let mut history = client.history.lock();
+                    let replicas = history.replicas.entry(partition).or_default();
+                    let _none = replicas.insert(node, digest);
+                }
+                Ok(_) | Err(_) => {
+                    let _new = still.insert(node);
+                }
+            }
+        }
+        missing = still;
+        client.pause(Duration::from_millis(100)).await;
+    }
+}
