@@ -192,7 +192,7 @@ async fn a_new_replica_gets_the_groups_behind_a_log_that_was_cut() {
     let mut offset = 0;
     let is_cut = |node: &Node| {
         node.shard(&tp)
-            .is_some_and(|it| it.log().boundary().is_some())
+            .is_some_and(|it| it.log().purged_log_id().is_some())
     };
     let until = deadline();
     while !is_cut(&nodes[0]) || offset < 200 {
