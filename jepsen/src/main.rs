@@ -38,9 +38,12 @@ enum Command {
         /// Plant a bug, to see it found: disks that answer a sync and do nothing.
         #[arg(long)]
         plant_lying_disks: bool,
-        /// Five nodes instead of three, and partitions that are moved about
+        /// Partitions are moved about; wants more nodes than the three that hold each
         #[arg(long)]
         moves: bool,
+        /// Nodes [default: 3, with --moves 5]
+        #[arg(long, value_parser = clap::value_parser!(u64).range(3..=9))]
+        nodes: Option<u64>,
     },
 }
 
@@ -68,12 +71,13 @@ fn main() -> anyhow::Result<ExitCode> {
         twice,
         plant_lying_disks,
         moves,
+        nodes,
     } = Cli::parse().command;
     let options = Options {
         faults_for: Duration::from_secs(seconds),
         lying_disks: plant_lying_disks,
         moves,
-        nodes: if moves { 5 } else { 3 },
+        nodes: nodes.unwrap_or(if moves { 5 } else { 3 }),
         ..Options::default()
     };
     let flags = [
@@ -85,6 +89,7 @@ fn main() -> anyhow::Result<ExitCode> {
         .filter(|(on, _)| *on)
         .map(|(_, flag)| *flag)
         .collect();
+    let flags = nodes.map_or(flags.clone(), |nodes| format!("{flags} --nodes {nodes}"));
     println!(
         "{:>8} {:>8} {:>8} {:>8} {:>7} {:>9} {:>9}  verdict",
         "seed", "acked", "read", "commits", "faults", "virtual", "recovered"
