@@ -229,8 +229,16 @@ impl Mover {
             "adding a replica to a partition: it receives the log first"
         );
         let added = self.group.add_learner(missing.id, missing.node).await;
+        let refused = added.is_err();
         self.log("adding a replica", added);
         self.lasts.clear();
+        if refused {
+            // No majority, for instance: others had better have the turn.
+            let _ = self.stage(Stage::Waiting(
+                "the members cannot be changed at the moment",
+            ));
+            return Step::StandBack;
+        }
         self.stage(Stage::Copying)
     }
 

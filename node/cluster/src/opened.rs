@@ -29,6 +29,16 @@ pub(crate) enum OpenError {
 }
 
 impl OpenError {
+    /// Whether an earlier replica of the same partition is still being closed here.
+    pub(crate) fn is_busy(&self) -> bool {
+        let consensus = match self {
+            Self::Log(PartitionError::Consensus(error)) => &**error,
+            Self::Log(_) => return false,
+            Self::Internal(error) => error,
+        };
+        matches!(consensus, ConsensusError::Open(_))
+    }
+
     /// Whether the replica's files are damaged, so that only its peers have its log.
     pub(crate) fn is_damage(&self) -> bool {
         match self {

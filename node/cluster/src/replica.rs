@@ -29,6 +29,9 @@ const REPLACE: Duration = Duration::from_secs(10);
 /// Pause before a replica that could not be opened is tried again.
 const REOPEN: Duration = Duration::from_secs(5);
 
+/// Pause before a replica is opened whose predecessor here has not closed yet.
+const BUSY: Duration = Duration::from_millis(100);
+
 /// How long each founder in turn has to initialize a new partition.
 const INITIALIZE: Duration = Duration::from_secs(1);
 
@@ -139,21 +142,24 @@ impl ReplicaTask {
                     opened
                 }
             };
-            match opened {
+            let pause = match opened {
                 Ok(partition) => break partition,
                 Err(error) if error.is_damage() => {
                     return Some(End::Damaged(chain(&error)));
                 }
+                // A partition that moves away and comes back: the former replica goes first.
+                Err(error) if error.is_busy() => BUSY,
                 Err(error) => {
                     let why = chain(&error);
                     tracing::error!(partition = %self.tp, why, "open a replica");
                     self.set(LocalState::Failed(why), None);
+                    REOPEN
                 }
-            }
+            };
             tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => return None,
-                () = clock::sleep(REOPEN) => {}
+                () = clock::sleep(pause) => {}
             }
         };
         let end = self.watch(&partition).await;

@@ -127,7 +127,11 @@ impl Consensus {
             machine,
         ))
         .await;
-        let raft = raft.map_err(|fatal| ConsensusError::Stopped(fatal.to_string()))?;
+        let raft = raft.map_err(|fatal| match log.poisoned() {
+            // What is applied again is read from the log, which may find damage behind the checkpoint.
+            Some(poison) if poison.is_damage() => ConsensusError::Damaged((*poison).clone()),
+            _ => ConsensusError::Stopped(fatal.to_string()),
+        })?;
         pace.follow(raft.metrics());
         let (sender, state) = watch::channel(GroupState {
             role: Role::Learner,
