@@ -140,10 +140,8 @@ async fn lead(nodes: &[Node], at: usize, tp: &TopicPartition, group: &str) {
     while offsets(&nodes[at].groups, group).await.is_err() {
         assert!(clock::now() < deadline, "node {at} does not lead in time");
         let to = nodes[at].shard(tp).map(|shard| shard.key().replica);
-        let leader = nodes.iter().filter_map(|node| node.shard(tp));
-        let leader = leader
-            .filter(|shard| shard.state().borrow().role == Role::Leader)
-            .last();
+        let mut shards = nodes.iter().filter_map(|node| node.shard(tp));
+        let leader = shards.find(|shard| shard.state().borrow().role == Role::Leader);
         if let (Some(leader), Some(to)) = (leader, to) {
             // Refused until that replica has caught up.
             let _handed = leader.hand_over(to).await;
