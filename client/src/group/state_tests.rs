@@ -25,6 +25,7 @@ fn assignment(assigned: &[(i32, Option<i64>)], revoke: &[i32]) -> v1::Assignment
         partition,
         committed_offset,
         metadata: String::new(),
+        granted_generation: 1,
     };
     v1::Assignment {
         generation: 1,
@@ -137,26 +138,49 @@ fn a_partition_that_stays_after_all_goes_on_where_it_stopped() {
     assert_eq!(state.parts[&tp(0)].to_commit(), Some(9));
 }
 
-/// The stream was broken, and the partition with somebody else meanwhile.
+/// The stream was broken, and the partition with somebody else meanwhile, who may have stored
+/// something or not.
 #[test]
-fn an_offset_that_somebody_else_stored_makes_it_a_new_acquisition() {
+fn a_partition_that_was_granted_anew_is_a_new_acquisition() {
+    for stored in [9, 12] {
+        let mut state = State::default();
+        let _none = state.assign(&assignment(&[(0, Some(5))], &[]));
+        run(&mut state, 0, 5);
+        hand_on(&mut state, 0, 5, 9);
+        process(&mut state, 0, 5, 9);
+        let acquired = state.parts[&tp(0)].acquired;
+        // Its own, of which the answer was lost.
+        let _sent = plan::plan(&mut state, &Chosen::new(), true);
+        let _none = state.assign(&assignment(&[(0, Some(9))], &[]));
+        assert_eq!(state.parts[&tp(0)].acquired, acquired);
+        assert_eq!(state.parts[&tp(0)].to_commit(), None, "it is stored");
+        let mut anew = assignment(&[(0, Some(stored))], &[]);
+        anew.assigned[0].granted_generation = 3;
+        let _none = state.assign(&anew);
+        assert_ne!(state.parts[&tp(0)].acquired, acquired);
+        assert_eq!(
+            (phase(&state, 0), lost(&state)),
+            (Some(Phase::Assigned), vec![tp(0)])
+        );
+    }
+}
+
+/// A member that closes gains nothing, and what it lost it need not wait for.
+#[test]
+fn a_member_that_closes_only_loses() {
     let mut state = State::default();
-    let _none = state.assign(&assignment(&[(0, Some(5))], &[]));
-    run(&mut state, 0, 5);
-    hand_on(&mut state, 0, 5, 9);
-    process(&mut state, 0, 5, 9);
-    let acquired = state.parts[&tp(0)].acquired;
-    // Its own, of which the answer was lost.
-    let _sent = plan::plan(&mut state, &Chosen::new(), true);
-    let _none = state.assign(&assignment(&[(0, Some(9))], &[]));
-    assert_eq!(state.parts[&tp(0)].acquired, acquired);
-    assert_eq!(state.parts[&tp(0)].to_commit(), None, "it is stored");
-    let _none = state.assign(&assignment(&[(0, Some(12))], &[]));
-    assert_ne!(state.parts[&tp(0)].acquired, acquired);
-    assert_eq!(
-        (phase(&state, 0), lost(&state)),
-        (Some(Phase::Assigned), vec![tp(0)])
-    );
+    let _none = state.assign(&assignment(&[(0, Some(5)), (1, None), (2, None)], &[]));
+    for partition in 0..3 {
+        run(&mut state, partition, 5);
+    }
+    state.close();
+    let mut news = assignment(&[(0, Some(5)), (1, None), (3, None)], &[2]);
+    news.assigned[1].granted_generation = 3;
+    state.assign_no_more(&news);
+    assert_eq!(phase(&state, 0), Some(Phase::Draining));
+    assert_eq!(phase(&state, 2), Some(Phase::Draining));
+    assert_eq!((phase(&state, 1), phase(&state, 3)), (None, None));
+    assert_eq!(lost(&state), [tp(1)]);
 }
 
 #[test]
@@ -228,7 +252,7 @@ fn chosen_offsets_are_checked_and_replace_what_came_back() {
 }
 
 /// One step of a member's life.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     HandOn(i32, i64),
     /// The n-th batch that is out comes back.

@@ -117,33 +117,9 @@ async fn take(
                 log.save_boundary(boundary).await?;
             }
         }
-        Step::Compact(leave) => {
-            let leave = usize::try_from(leave).unwrap();
-            let Some(frame) = acked.frames.iter().rev().nth(leave).cloned() else {
-                return Ok(());
-            };
-            let boundary = boundary(frame.log_id(), frame.next_offset());
-            next.boundary = Some(boundary.clone());
-            log.save_boundary(boundary).await?;
-            acked.clone_from(next);
-            next.purge(frame.log_id());
-            log.purge(frame.log_id()).await?;
-        }
+        Step::Compact(leave) => compact(log, leave, acked, next).await?,
         Step::Roll => log.roll().await?,
-        Step::Restart(beyond) => {
-            let log_id = LogId {
-                term: term + 1,
-                index: acked.end() + beyond,
-            };
-            let boundary = boundary(log_id, Offset(acked.next_offset() + 7));
-            next.boundary = Some(boundary.clone());
-            log.save_boundary(boundary.clone()).await?;
-            acked.clone_from(next);
-            next.frames.clear();
-            next.purged = Some(log_id);
-            next.start_offset = boundary.next_offset.0;
-            log.purge(log_id).await?;
-        }
+        Step::Restart(beyond) => restart(log, beyond, acked, next).await?,
         Step::Vote => {
             let vote = State::vote(acked.vote.map_or(1, |vote| vote.term + 1));
             next.vote = Some(vote);
@@ -153,6 +129,36 @@ async fn take(
     }
     acked.clone_from(next);
     Ok(())
+}
+
+/// A boundary within the log, and the log cut behind it.
+async fn compact(log: &Log, leave: u64, acked: &mut State, next: &mut State) -> Result<()> {
+    let leave = usize::try_from(leave).unwrap();
+    let Some(frame) = acked.frames.iter().rev().nth(leave).cloned() else {
+        return Ok(());
+    };
+    let boundary = boundary(frame.log_id(), frame.next_offset());
+    next.boundary = Some(boundary.clone());
+    log.save_boundary(boundary).await?;
+    acked.clone_from(next);
+    next.purge(frame.log_id());
+    log.purge(frame.log_id()).await
+}
+
+/// A boundary beyond the log's end, and the log begun anew behind it.
+async fn restart(log: &Log, beyond: u64, acked: &mut State, next: &mut State) -> Result<()> {
+    let log_id = LogId {
+        term: acked.last().map_or(1, |last| last.term) + 1,
+        index: acked.end() + beyond,
+    };
+    let boundary = boundary(log_id, Offset(acked.next_offset() + 7));
+    next.boundary = Some(boundary.clone());
+    log.save_boundary(boundary.clone()).await?;
+    acked.clone_from(next);
+    next.frames.clear();
+    next.purged = Some(log_id);
+    next.start_offset = boundary.next_offset.0;
+    log.purge(log_id).await
 }
 
 async fn take_appends(
