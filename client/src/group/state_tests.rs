@@ -25,6 +25,7 @@ fn assignment(assigned: &[(i32, Option<i64>)], revoke: &[i32]) -> v1::Assignment
         partition,
         committed_offset,
         metadata: String::new(),
+        granted_generation: 1,
     };
     v1::Assignment {
         generation: 1,
@@ -139,7 +140,7 @@ fn a_partition_that_stays_after_all_goes_on_where_it_stopped() {
 
 /// The stream was broken, and the partition with somebody else meanwhile.
 #[test]
-fn an_offset_that_somebody_else_stored_makes_it_a_new_acquisition() {
+fn a_partition_that_was_elsewhere_is_a_new_acquisition() {
     let mut state = State::default();
     let _none = state.assign(&assignment(&[(0, Some(5))], &[]));
     run(&mut state, 0, 5);
@@ -151,7 +152,9 @@ fn an_offset_that_somebody_else_stored_makes_it_a_new_acquisition() {
     let _none = state.assign(&assignment(&[(0, Some(9))], &[]));
     assert_eq!(state.parts[&tp(0)].acquired, acquired);
     assert_eq!(state.parts[&tp(0)].to_commit(), None, "it is stored");
-    let _none = state.assign(&assignment(&[(0, Some(12))], &[]));
+    let mut again = assignment(&[(0, Some(12))], &[]);
+    again.assigned[0].granted_generation = 2;
+    let _none = state.assign(&again);
     assert_ne!(state.parts[&tp(0)].acquired, acquired);
     assert_eq!(
         (phase(&state, 0), lost(&state)),
