@@ -291,8 +291,8 @@ impl Model {
         }
     }
 
-    fn take(&mut self, state: &mut State, step: Step) {
-        match step {
+    fn take(&mut self, state: &mut State, step: &Step) {
+        match *step {
             Step::HandOn(partition, count) => {
                 let part = &state.parts[&tp(partition)];
                 let from = part.tracker.as_ref().unwrap().position();
@@ -353,7 +353,7 @@ proptest! {
         }
         let mut model = Model::default();
         for step in steps {
-            model.take(&mut state, step);
+            model.take(&mut state, &step);
         }
     }
 }
