@@ -19,9 +19,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long building a snapshot may take.
 const BUILD: Duration = Duration::from_secs(120);
 
-/// How long entries wait for a follower that is being sent them; after that it gets the boundary. One
-/// that is in step needs far less, and what is written meanwhile takes room besides what is kept.
-const FOLLOWERS: Duration = Duration::from_millis(200);
+/// How long the entries of a group that is all state wait for a follower that is being sent them,
+/// because its snapshot may be large. The boundary of a partition is not: its log waits for nobody.
+const FOLLOWERS: Duration = Duration::from_secs(2);
 
 /// How long a purge may take after that.
 const PURGE: Duration = Duration::from_secs(20);
@@ -41,9 +41,13 @@ impl Group {
         asked.map_err(|fatal| ConsensusError::Stopped(fatal.to_string()))?;
         let began = clock::now();
         let mut cut_off = false;
+        let patience = match self.compact_after_bytes() {
+            Some(_) => FOLLOWERS,
+            None => Duration::ZERO,
+        };
         while self.purged() < Some(upto.index) {
             self.running()?;
-            if !cut_off && began.elapsed() >= FOLLOWERS {
+            if !cut_off && began.elapsed() >= patience {
                 // openraft keeps what is on its way to a follower, however slow that is.
                 cut_off = true;
                 self.withhold(upto.index);

@@ -122,7 +122,7 @@ impl Group {
 
     /// Sends no follower entries up to `upto` any more: who lacks them gets the boundary.
     pub(crate) fn withhold(&self, upto: u64) {
-        self.0.pace.withhold(upto);
+        self.0.pace.withheld.withhold(upto);
     }
 
     pub(crate) fn heard_from_leader(&self) {

@@ -102,10 +102,9 @@ impl Client {
         let parts = codec::encode_append(&mut self.address(), request).map_err(failed)?;
         if let Some(first) = first.filter(|_| self.class == Class::Append) {
             let bytes = parts.iter().map(bytes::Bytes::len).sum();
-            self.pace.wait(self.target, first, bytes, &self.seen).await;
-            if self.pace.is_withheld(first) {
-                return Err(failed(Withheld));
-            }
+            let turn = self.pace.wait(self.target, first, bytes, &self.seen);
+            let come = self.pace.withheld.unless(Some(first), turn).await;
+            come.ok_or_else(|| failed(Withheld))?;
         }
         let room = if self.class == Class::Control {
             Room::default()
@@ -253,10 +252,15 @@ impl RaftNetworkV2<Types> for Client {
         // `then` takes one request at a time, so they are enqueued in their order.
         let answers = input
             .then(move |request| async move {
+                let first = request.entries.first().map(|entry| entry.log_id.index);
                 let range = range_of(&request);
-                (this.send_append(request).await, range)
+                (this.send_append(request).await, first, range)
             })
-            .map(move |(sent, range)| outcome(sent, range, limit))
+            .map(move |(sent, first, range)| async move {
+                let outcome = outcome(sent, range, limit);
+                let known = this.pace.withheld.unless(first, outcome).await;
+                known.unwrap_or_else(|| (Err(failed(Withheld)), false))
+            })
             .buffered(WINDOW)
             .scan(true, |going, (result, good)| {
                 let item = going.then_some(result);

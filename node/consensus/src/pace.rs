@@ -14,6 +14,7 @@ use openraft::{
 use parking_lot::Mutex;
 use seriatim_runtime::clock::{self, Instant};
 use seriatim_storage::Log;
+use tokio::sync::watch;
 
 use crate::raft::Types;
 
@@ -54,6 +55,39 @@ impl Throttle {
     }
 }
 
+/// Entries below an index are not sent any more, nor are answers to them waited for: they are to be
+/// purged, and who lacks them gets the boundary instead. The index never goes down.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Withheld(watch::Sender<u64>);
+
+impl Withheld {
+    /// Withholds all entries up to one.
+    pub(crate) fn withhold(&self, upto: u64) {
+        let _ = self.0.send_if_modified(|below| {
+            let more = *below <= upto;
+            *below = (*below).max(upto + 1);
+            more
+        });
+    }
+
+    /// Does something about an entry, unless the entry is withheld before it is done.
+    pub(crate) async fn unless<T>(
+        &self,
+        index: Option<u64>,
+        doing: impl Future<Output = T>,
+    ) -> Option<T> {
+        let Some(index) = index else {
+            return Some(doing.await);
+        };
+        let mut below = self.0.subscribe();
+        tokio::select! {
+            biased;
+            _gone = below.wait_for(|below| index < *below) => None,
+            done = doing => Some(done),
+        }
+    }
+}
+
 /// One group's view of its followers. Cloning shares it.
 #[derive(Clone)]
 pub(crate) struct Pace {
@@ -61,9 +95,7 @@ pub(crate) struct Pace {
     throttle: Arc<Throttle>,
     /// openraft's figures, once the group runs.
     metrics: Arc<OnceLock<WatchReceiverOf<Types, RaftMetrics<Types>>>>,
-    /// Entries below this index are not sent any more: they are to be purged, and who lacks them gets
-    /// the boundary instead.
-    withheld: Arc<AtomicU64>,
+    pub(crate) withheld: Withheld,
 }
 
 impl Pace {
@@ -72,21 +104,12 @@ impl Pace {
             log,
             throttle,
             metrics: Arc::default(),
-            withheld: Arc::default(),
+            withheld: Withheld::default(),
         }
     }
 
     pub(crate) fn follow(&self, metrics: WatchReceiverOf<Types, RaftMetrics<Types>>) {
         let _first = self.metrics.set(metrics);
-    }
-
-    pub(crate) fn withhold(&self, upto: u64) {
-        let _before = self.withheld.fetch_max(upto + 1, Ordering::Relaxed);
-    }
-
-    /// Whether an entry is not to be sent any more.
-    pub(crate) fn is_withheld(&self, index: u64) -> bool {
-        index < self.withheld.load(Ordering::Relaxed)
     }
 
     /// Waits for the turn of a message with entries from `first` on. What is still in memory goes at
@@ -158,6 +181,24 @@ mod tests {
         throttle.pass(1000).await;
         throttle.pass(1).await;
         assert_eq!(began.elapsed().as_millis(), 63_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_withheld_is_not_waited_for() {
+        let withheld = Withheld::default();
+        let never = std::future::pending::<()>;
+        let waiting = withheld.unless(Some(7), never());
+        let raising = async {
+            withheld.withhold(6);
+            clock::sleep(Duration::from_secs(1)).await;
+            withheld.withhold(9);
+            withheld.withhold(3);
+        };
+        let (waited, ()) = tokio::join!(waiting, raising);
+        assert_eq!(waited, None);
+        assert_eq!(withheld.unless(Some(9), never()).await, None);
+        assert_eq!(withheld.unless(Some(10), async { 1 }).await, Some(1));
+        assert_eq!(withheld.unless(None, async { 2 }).await, Some(2));
     }
 
     #[tokio::test(start_paused = true)]
