@@ -17,6 +17,7 @@ use crate::{
     error::AppendError,
     machine::Machine,
     partition::{NotLeading, Partition, epoch, leading},
+    retention,
     sequencer::{Decision, Ticket, Wait},
 };
 
@@ -27,6 +28,12 @@ const GAP_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long an append that came while leadership was handed over waits to hear who leads now.
 const HANDOVER: Duration = Duration::from_secs(1);
+
+/// Longest wait of one batch for old records to go.
+const SLOWED: Duration = Duration::from_millis(20);
+
+/// Pause between two looks at whether they went.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// A batch to append.
 #[derive(Debug, Clone)]
@@ -161,6 +168,7 @@ impl Partition {
             in_flight.resolve(false);
             return Err(AppendError::DiskFull);
         }
+        self.slow_down().await;
         match self.inner.group.submit(Proposal::Batch(batch), term).await {
             Ok(pending) => {
                 in_flight.pending = Some(pending);
@@ -172,6 +180,23 @@ impl Partition {
                 in_flight.resolve(false);
                 Err(proposed(error, term))
             }
+        }
+    }
+}
+
+impl Partition {
+    /// Waits a little while the log is longer than its retention allows, which is so where old records
+    /// go more slowly than new ones come. The caller holds the order, so this slows all appends; none
+    /// of them waits for long, whatever holds the old records up.
+    async fn slow_down(&self) {
+        let Some(limit) = retention::crowded_bytes(&self.inner.settings.read()) else {
+            return;
+        };
+        let log = self.inner.machine.log();
+        let mut left = SLOWED;
+        while log.size_bytes() > limit && !left.is_zero() {
+            clock::sleep(LOOK).await;
+            left = left.saturating_sub(LOOK);
         }
     }
 }

@@ -5,7 +5,7 @@ use seriatim_storage::{LogId, SegmentInfo};
 
 /// Files that hold the bytes of `retention.bytes`, about. What is kept beyond it is less than one file
 /// on the leader and two on a follower, whose files end elsewhere.
-const RETAINED_SEGMENTS: u64 = 10;
+const RETAINED_SEGMENTS: u64 = 16;
 
 /// A file is sealed when its first record is this part of `retention.ms` old, so that a slow topic
 /// does not keep old records because its file does not fill up.
@@ -24,6 +24,13 @@ pub(crate) fn segment_bytes(settings: &TopicSettings) -> u64 {
         Some(bytes) => set.min((bytes / RETAINED_SEGMENTS).max(SEGMENT_BYTES_MIN)),
         None => set,
     }
+}
+
+/// Bytes of a log from which on appends are slowed down, because old records go more slowly than new
+/// ones come: a quarter more than is to be kept.
+pub(crate) fn crowded_bytes(settings: &TopicSettings) -> Option<u64> {
+    let kept = settings.retention_bytes?;
+    Some(kept.saturating_add(kept / 4))
 }
 
 /// The part of a log that is to go.
@@ -200,13 +207,26 @@ mod tests {
     #[test]
     fn files_are_small_enough_for_what_is_kept() {
         let mut settings = settings(None, Some(80 << 20));
-        assert_eq!(segment_bytes(&settings), 8 << 20);
+        assert_eq!(segment_bytes(&settings), 5 << 20);
         settings.segment_bytes = 4 << 20;
         assert_eq!(segment_bytes(&settings), 4 << 20);
         settings.retention_bytes = Some(1);
         assert_eq!(segment_bytes(&settings), 1 << 20);
         settings.retention_bytes = None;
         assert_eq!(segment_bytes(&settings), 4 << 20);
+    }
+
+    #[test]
+    fn a_log_is_crowded_a_quarter_above_what_it_keeps() {
+        assert_eq!(
+            crowded_bytes(&settings(None, Some(80 << 20))),
+            Some(100 << 20)
+        );
+        assert_eq!(
+            crowded_bytes(&settings(None, Some(u64::MAX))),
+            Some(u64::MAX)
+        );
+        assert_eq!(crowded_bytes(&settings(Some(1), None)), None);
     }
 
     #[test]

@@ -23,7 +23,7 @@ const SETTINGS: &str = "Settings:
   retention.ms=MS              how long records are kept at least; -1 for ever (default 604800000,
                                7 days)
   segment.bytes=BYTES          size of a file of the log, the unit in which records go: 1048576 to
-                               1073741824 (default 134217728), at most a tenth of retention.bytes
+                               1073741824 (default 134217728), at most a sixteenth of retention.bytes
   cleanup.policy=delete        what becomes of old records: they are deleted";
 
 const EXAMPLES: &str = "Examples:
