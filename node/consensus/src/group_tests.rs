@@ -28,7 +28,7 @@ use crate::{
     Lane, Proposal, Reply, Role, SmError, Snapshot, StateMachine, lane::Handler, receive::kind,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const MAX_APPEND_BYTES: usize = 20_000;
 
 /// Remembers every command.
@@ -157,7 +157,7 @@ impl Node {
     }
 }
 
-fn node_id(at: usize) -> NodeId {
+pub(crate) fn node_id(at: usize) -> NodeId {
     NodeId(at as u64 + 1)
 }
 

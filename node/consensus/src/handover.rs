@@ -49,9 +49,9 @@ impl Group {
                 "it is being handed over already",
             ));
         }
-        let handed = self.hand_over_now(to, term).await;
-        self.handing_over_in().store(0, Ordering::Release);
-        handed
+        // Also where the caller gives up meanwhile.
+        let _over = Handing(self);
+        self.hand_over_now(to, term).await
     }
 
     async fn hand_over_now(&self, to: ReplicaId, term: u64) -> Result<(), ConsensusError> {
@@ -84,6 +84,15 @@ impl Group {
             state.failed.is_some() || (!leads(state, term) && state.leader.is_some())
         });
         drop(clock::timeout(limit, led).await);
+    }
+}
+
+/// A handover under way, until it is dropped.
+struct Handing<'a>(&'a Group);
+
+impl Drop for Handing<'_> {
+    fn drop(&mut self) {
+        self.0.handing_over_in().store(0, Ordering::Release);
     }
 }
 

@@ -14,6 +14,8 @@ mod group;
 #[cfg(test)]
 mod group_tests;
 mod handover;
+#[cfg(test)]
+mod handover_tests;
 mod lane;
 mod log_store;
 mod machine;
