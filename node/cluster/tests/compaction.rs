@@ -75,7 +75,12 @@ async fn old_commands_go_and_nodes_without_them_get_the_image() {
     for node in 1..=4 {
         knows(&nodes, node).await;
     }
-    assert!(log(&nodes, 4).first_index() > 0);
+    // The image is there a moment before the log begins anew.
+    let fresh = log(&nodes, 4);
+    eventually("the new log begins behind the image", || {
+        fresh.first_index() > 0
+    })
+    .await;
     // All of them come back with what they have.
     nodes.stop_all().await;
     nodes.start_all().await;
