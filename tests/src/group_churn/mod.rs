@@ -2,7 +2,7 @@
 //! processed, and none again without a reason?
 //!
 //! The members are processes; they and this one write down what happens in a common
-//! [journal](journal), which the [judge](judge) reads at the end.
+//! [journal], which the [judge] reads at the end.
 
 pub mod journal;
 pub mod judge;
