@@ -172,9 +172,11 @@ async fn what_a_handler_was_at_when_it_failed_comes_again() {
     let mut last = member(&client).build().await.unwrap();
     let batch = next(&mut last).await;
     assert_eq!(batch.first_offset(), done);
-    batch.processed_until(Offset(done.0 + 3));
+    // How many records a batch has is the producer's choice.
+    let part = Offset(batch.next_offset().0.min(done.0 + 3));
+    batch.processed_until(part);
     last.close().await.unwrap();
-    assert_eq!(fake.committed(0).unwrap().0, done.0 + 3);
+    assert_eq!(fake.committed(0).unwrap().0, part.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
