@@ -140,6 +140,15 @@ struct Shared {
     done: AtomicBool,
 }
 
+impl Shared {
+    /// Returns once `done` is set.
+    async fn ended(&self) {
+        while !self.done.load(Ordering::Relaxed) {
+            sleep(LOOK).await;
+        }
+    }
+}
+
 async fn create(client: &Client, retained: u64) -> anyhow::Result<()> {
     let settings = [
         ("retention.bytes", retained.to_string()),
@@ -250,7 +259,12 @@ async fn from_start(client: Client, pause: Duration, shared: Arc<Shared>) -> any
         .await?;
     let mut batches = 0;
     while !shared.done.load(Ordering::Relaxed) {
-        match check(&mut consumer).await? {
+        // At the end of the log nothing comes any more once the writer has ended.
+        let checked = tokio::select! {
+            checked = check(&mut consumer) => checked?,
+            () = shared.ended() => return Ok(()),
+        };
+        match checked {
             Some((count, _)) => {
                 batches += 1;
                 let _before = shared.reread.fetch_add(count, Ordering::Relaxed);
