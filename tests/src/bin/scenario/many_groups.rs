@@ -11,7 +11,7 @@ use seriatim_proto::v1;
 use seriatim_tests::{
     cluster::{Cluster, Setup},
     grpc::Api,
-    procfs, wait,
+    members, procfs, wait,
 };
 use tokio::{
     task::JoinSet,
@@ -228,27 +228,11 @@ async fn restart(cluster: &mut Cluster, names: &[String], offsets: i32) -> anyho
 
 /// Reads the offsets of a group and checks them.
 async fn read(api: &Api, group: &str, offsets: i32) -> anyhow::Result<()> {
-    let request = v1::FetchOffsetsRequest {
-        group: group.to_owned(),
-        partitions: Vec::new(),
-    };
-    let fetched = api
-        .groups
-        .clone()
-        .fetch_offsets(request)
-        .await?
-        .into_inner();
-    if let Some(error) = fetched.error {
-        anyhow::bail!("{}", error.message);
-    }
-    let right = fetched
-        .offsets
-        .iter()
-        .all(|at| at.offset.is_some_and(|offset| (1..=2).contains(&offset)));
+    let stored = members::offsets(api, group).await?;
+    let right = stored.iter().all(|(_, offset)| (1..=2).contains(offset));
     ensure!(
-        right && fetched.offsets.len() == usize::try_from(offsets)?,
-        "{group}: {:?}",
-        fetched.offsets
+        right && stored.len() == usize::try_from(offsets)?,
+        "{group}: {stored:?}"
     );
     Ok(())
 }
