@@ -6,6 +6,17 @@ pub use crate::v1::ErrorCode;
 /// gRPC metadata key under which a failed call carries an encoded [`v1::Error`].
 pub const ERROR_METADATA_KEY: &str = "seriatim-error-bin";
 
+/// An error with its causes in one line, for a person.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 impl v1::ErrorCode {
     /// Whether the same request may succeed when it is sent again, perhaps elsewhere or later.
     pub const fn is_retryable(self) -> bool {

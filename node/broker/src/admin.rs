@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use seriatim_cluster::CreateTopic;
 use seriatim_proto::{error::ErrorCode, v1};
 
-use crate::{Broker, broker, errors::cluster_error};
+use crate::{Broker, broker};
 
 const DEFAULT_TIMEOUT_MS: u32 = 30_000;
 
@@ -30,7 +30,7 @@ impl Broker {
             validate_only: request.validate_only,
         };
         let topic = self.cluster.create_topic(create, deadline).await;
-        let topic = topic.map_err(|error| cluster_error(&error))?;
+        let topic = topic.map_err(|error| error.to_error())?;
         if request.wait_for_leaders
             && !request.validate_only
             && !self.cluster.wait_for_leaders(&request.name, deadline).await
@@ -55,7 +55,7 @@ impl Broker {
     pub async fn delete_topic(&self, name: &str) -> Result<(), v1::Error> {
         let deadline = broker::deadline(0, DEFAULT_TIMEOUT_MS);
         let deleted = self.cluster.delete_topic(name, deadline).await;
-        deleted.map_err(|error| cluster_error(&error))
+        deleted.map_err(|error| error.to_error())
     }
 
     /// Changes settings; answers with all of them.
@@ -69,7 +69,7 @@ impl Broker {
             .cluster
             .alter_topic(&request.name, settings, deadline)
             .await;
-        let settings = altered.map_err(|error| cluster_error(&error))?;
+        let settings = altered.map_err(|error| error.to_error())?;
         Ok(v1::AlterTopicResponse {
             settings: settings.to_map().into_iter().collect(),
         })

@@ -1,6 +1,5 @@
 //! Errors of the layers below as clients see them.
 
-use seriatim_cluster::ClusterError;
 use seriatim_partition::{AppendError, FetchError};
 use seriatim_proto::{
     batch::{BatchError, LENGTH_PREFIX_BYTES},
@@ -124,19 +123,6 @@ impl Broker {
             ),
         }
     }
-}
-
-pub(crate) fn cluster_error(error: &ClusterError) -> v1::Error {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    let mut shown = v1::Error::new(error.code(), text);
-    shown.retryable = error.is_retryable();
-    shown.maybe_applied = !error.has_no_side_effects();
-    shown
 }
 
 #[cfg(test)]

@@ -193,7 +193,7 @@ impl Broker {
     pub async fn init_producer(&self) -> Result<v1::InitProducerResponse, v1::Error> {
         let deadline = broker::deadline(0, limits::DEFAULT_PRODUCE_TIMEOUT_MS);
         let id = self.cluster.allocate_producer_id(deadline).await;
-        let id = id.map_err(|error| crate::errors::cluster_error(&error))?;
+        let id = id.map_err(|error| error.to_error())?;
         Ok(v1::InitProducerResponse {
             producer_id: id.0,
             producer_epoch: 0,

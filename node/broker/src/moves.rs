@@ -7,7 +7,7 @@ use seriatim_proto::{
     v1,
 };
 
-use crate::{Broker, broker, errors::cluster_error};
+use crate::{Broker, broker};
 
 const TIMEOUT_MS: u32 = 30_000;
 
@@ -29,13 +29,13 @@ impl Broker {
             let changed = self
                 .cluster
                 .set_replication_factor(&request.name, factor, deadline);
-            moves = changed.await.map_err(|error| cluster_error(&error))?;
+            moves = changed.await.map_err(|error| error.to_error())?;
         }
         if partitions > 0 {
             let added = self
                 .cluster
                 .set_partitions(&request.name, partitions, deadline);
-            added.await.map_err(|error| cluster_error(&error))?;
+            added.await.map_err(|error| error.to_error())?;
         }
         Ok(v1::ResizeTopicResponse {
             moves: to_wire(moves),
@@ -58,7 +58,7 @@ impl Broker {
             let nodes: Vec<NodeId> = request.nodes.iter().copied().map(NodeId).collect();
             self.cluster.reassign(topic, number, &nodes, deadline).await
         };
-        let moves = moves.map_err(|error| cluster_error(&error))?;
+        let moves = moves.map_err(|error| error.to_error())?;
         Ok(v1::ReassignResponse {
             moves: to_wire(moves),
         })
@@ -71,7 +71,7 @@ impl Broker {
     ) -> Result<v1::RebalanceResponse, v1::Error> {
         let deadline = broker::deadline(0, TIMEOUT_MS);
         let moves = self.cluster.rebalance(request.dry_run, deadline).await;
-        let moves = moves.map_err(|error| cluster_error(&error))?;
+        let moves = moves.map_err(|error| error.to_error())?;
         Ok(v1::RebalanceResponse {
             moves: to_wire(moves),
         })
@@ -85,7 +85,7 @@ impl Broker {
         let deadline = broker::deadline(0, TIMEOUT_MS);
         let node = NodeId(request.node_id);
         let begun = self.cluster.decommission(node, request.cancel, deadline);
-        begun.await.map_err(|error| cluster_error(&error))?;
+        begun.await.map_err(|error| error.to_error())?;
         Ok(v1::DecommissionResponse {})
     }
 }

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use seriatim_consensus::ConsensusError;
 use seriatim_proto::{
-    error::ErrorCode, ids::NodeId, settings::SettingError, topic_name::TopicNameError,
+    error::{ErrorCode, chain},
+    ids::NodeId,
+    settings::SettingError,
+    topic_name::TopicNameError,
+    v1,
 };
 use seriatim_storage::StorageError;
 
@@ -108,6 +112,14 @@ impl ClusterError {
                 maybe_applied: true
             }
         )
+    }
+
+    /// As the public API reports this, with its causes.
+    pub fn to_error(&self) -> v1::Error {
+        let mut shown = v1::Error::new(self.code(), chain(self));
+        shown.retryable = self.is_retryable();
+        shown.maybe_applied = !self.has_no_side_effects();
+        shown
     }
 
     /// The code under which the public API reports this.

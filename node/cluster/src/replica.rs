@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use futures::future::{BoxFuture, FutureExt as _, OptionFuture};
 use seriatim_consensus::{Group, Role};
 use seriatim_partition::Partition;
-use seriatim_proto::{ids::TopicPartition, internal::v1 as wire, settings::TopicSettings};
+use seriatim_proto::{
+    error::chain, ids::TopicPartition, internal::v1 as wire, settings::TopicSettings,
+};
 use seriatim_runtime::clock;
 use seriatim_storage::{LogKey, StorageError};
 use tokio::sync::watch;
@@ -324,16 +326,4 @@ fn failure(group: &Group, why: String) -> End {
         }
         _ => End::Failed(why),
     }
-}
-
-/// An error with its causes, for a person.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

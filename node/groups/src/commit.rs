@@ -12,7 +12,7 @@ use crate::{
     Groups,
     command::GroupCommand,
     coordinator::session::committed_offset,
-    errors,
+    errors::{self, invalid},
     groups::Shard,
     limits::{MAX_COMMIT_BYTES, MAX_COMMIT_OFFSETS, MAX_METADATA_BYTES},
     names::check_member,
@@ -24,10 +24,6 @@ use crate::{
 
 /// How long a topic that is not known yet may take to appear in this node's image.
 const IMAGE: Duration = Duration::from_secs(1);
-
-fn invalid(text: impl Into<String>) -> v1::Error {
-    v1::Error::new(ErrorCode::InvalidRequest, text)
-}
 
 impl Groups {
     /// Stores offsets: answers when a majority of the group's replicas has them on disk.

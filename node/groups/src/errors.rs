@@ -1,6 +1,6 @@
 //! Errors of the groups as clients see them.
 
-use seriatim_cluster::{Cluster, ClusterError, GROUPS_TOPIC};
+use seriatim_cluster::{Cluster, GROUPS_TOPIC};
 use seriatim_consensus::ProposeError;
 use seriatim_proto::{
     error::ErrorCode,
@@ -60,6 +60,11 @@ pub(crate) fn address(cluster: &Cluster, node: NodeId) -> String {
         .unwrap_or_default()
 }
 
+/// The request cannot be carried out as it is.
+pub(crate) fn invalid(text: impl Into<String>) -> v1::Error {
+    v1::Error::new(ErrorCode::InvalidRequest, text)
+}
+
 pub(crate) fn starting() -> v1::Error {
     v1::Error::new(
         ErrorCode::LeaderNotAvailable,
@@ -89,12 +94,4 @@ pub(crate) fn failed(cluster: &Cluster, shard: u32, group: &str, failure: &Failu
             v1::Error::new(ErrorCode::ReplicaUnavailable, text).maybe_applied()
         }
     }
-}
-
-/// An error of the cluster layer.
-pub(crate) fn cluster(error: &ClusterError) -> v1::Error {
-    let mut shown = v1::Error::new(error.code(), error.to_string());
-    shown.retryable = error.is_retryable();
-    shown.maybe_applied = !error.has_no_side_effects();
-    shown
 }

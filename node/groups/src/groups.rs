@@ -116,7 +116,7 @@ impl Groups {
         let cluster = self.0.cluster_now().ok_or_else(errors::starting)?;
         let known = cluster.image().topics.contains_key(GROUPS_TOPIC);
         let made = cluster.groups_topic(deadline).await;
-        let _topic = made.map_err(|error| errors::cluster(&error))?;
+        let _topic = made.map_err(|error| error.to_error())?;
         if !known && !cluster.wait_for_leaders(GROUPS_TOPIC, deadline).await {
             tracing::debug!("not every partition of groups has a leader in time");
         }

@@ -10,6 +10,7 @@ use v1::member_request::Request;
 use crate::{
     Groups,
     coordinator::{Event, link::Link},
+    errors::invalid,
     limits::{MAX_COMMIT_OFFSETS, MAX_MEMBER_MESSAGE_BYTES},
     names::check_join,
     state::Tp,
@@ -20,10 +21,6 @@ use crate::{
 pub struct MemberStream {
     link: Arc<Link>,
     events: mpsc::Sender<Event>,
-}
-
-fn invalid(text: impl Into<String>) -> v1::Error {
-    v1::Error::new(ErrorCode::InvalidRequest, text)
 }
 
 impl Groups {

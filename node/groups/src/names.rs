@@ -3,19 +3,18 @@
 use seriatim_cluster::{GROUPS_PARTITIONS, is_internal};
 use seriatim_proto::{error::ErrorCode, topic_name, v1};
 
-use crate::limits::{
-    DEFAULT_REBALANCE_MS, DEFAULT_SESSION_MS, MAX_ID_CHARS, MAX_MEMBER_TOPICS,
-    MAX_MEMBER_TOPICS_BYTES, REBALANCE_MS, SESSION_MS,
+use crate::{
+    errors::invalid,
+    limits::{
+        DEFAULT_REBALANCE_MS, DEFAULT_SESSION_MS, MAX_ID_CHARS, MAX_MEMBER_TOPICS,
+        MAX_MEMBER_TOPICS_BYTES, REBALANCE_MS, SESSION_MS,
+    },
 };
 
 /// The shard of a group: the CRC-32 (IEEE) of its id in UTF-8, modulo the number of shards. Part of
 /// the format: it can never change.
 pub fn shard_of(group: &str) -> u32 {
     crc32fast::hash(group.as_bytes()) % GROUPS_PARTITIONS
-}
-
-fn invalid(text: String) -> v1::Error {
-    v1::Error::new(ErrorCode::InvalidRequest, text)
 }
 
 /// Checks a group id: 1 to 255 characters without control characters.

@@ -258,17 +258,6 @@ impl From<StorageError> for TrimError {
     }
 }
 
-/// An error with its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
 impl From<StorageError> for FetchError {
     fn from(error: StorageError) -> Self {
         Self::Storage(Arc::new(error))

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     command::LogStart,
-    error::{PartitionError, chain},
+    error::PartitionError,
     sequencer::{Decision, Sequencer, Ticket, View},
     state::State,
     table_codec::encode_checkpoint,
@@ -172,7 +172,8 @@ impl Machine {
     /// The state as of an applied entry, or of a boundary behind it: from the last state that is
     /// stored, by applying what follows it again.
     async fn state_at(&self, upto: LogId) -> Result<State, SmError> {
-        let failed = |error: &dyn std::error::Error| SmError::new(chain(error));
+        let failed =
+            |error: &dyn std::error::Error| SmError::new(seriatim_proto::error::chain(error));
         loop {
             let boundary = self.log.boundary().await.map_err(|error| failed(&error))?;
             let known = boundary.as_ref().map(|boundary| boundary.log_id);

@@ -488,7 +488,7 @@ impl LogInner {
         });
         let error = Arc::clone(error);
         if first {
-            tracing::error!(log = %self.key, error = %chain(&error), "the log stops");
+            tracing::error!(log = %self.key, error = %seriatim_proto::error::chain(&error), "the log stops");
             self.core.engine.metrics.poisoned.increment(1);
             let _ = self.core.failed.lock().insert(self.key, Arc::clone(&error));
             self.stopped.notify_waiters();
@@ -507,17 +507,6 @@ impl LogInner {
             op.refuse(error);
         }
     }
-}
-
-/// An error with its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 impl LogState {
