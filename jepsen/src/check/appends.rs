@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Finder, Finding};
-use crate::history::{Append, History, Mark, Outcome};
+use crate::seen::{Append, History, Mark, Outcome};
 
 /// A partition's final log by offset, and where each mark lies.
 struct Final<'a> {

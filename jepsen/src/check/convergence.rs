@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{Finder, Finding};
-use crate::history::History;
+use crate::seen::History;
 
 /// All replicas of a partition hold the same bytes.
 pub(super) fn replicas_identical(history: &History) -> Finding {

@@ -1,7 +1,7 @@
 //! Promises to consumer groups.
 
 use super::{Finder, Finding};
-use crate::history::{Commit, CommitOutcome, History};
+use crate::seen::{Commit, CommitOutcome, History};
 
 fn acknowledged(history: &History) -> impl Iterator<Item = &Commit> {
     let stored = |commit: &&Commit| commit.outcome == CommitOutcome::Acknowledged;

@@ -9,7 +9,7 @@ mod tests;
 
 use std::{fmt, time::Duration};
 
-use crate::history::History;
+use crate::seen::History;
 
 /// Most violations that one checker lists.
 const LISTED_MAX: usize = 5;

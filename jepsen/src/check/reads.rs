@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Finder, Finding};
-use crate::history::{History, Mark, Read};
+use crate::seen::{History, Mark, Read};
 
 /// Offsets are dense: every log begins at its start and has no gap, and neither has any answer.
 pub(super) fn dense(history: &History) -> Finding {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::check;
-use crate::history::{Append, Commit, CommitOutcome, Committed, History, Mark, Outcome, Read};
+use crate::seen::{Append, Commit, CommitOutcome, Committed, History, Mark, Outcome, Read};
 
 const BOUND: Duration = Duration::from_secs(10);
 

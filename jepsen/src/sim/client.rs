@@ -19,7 +19,7 @@ use seriatim_proto::{
 use seriatim_runtime::{clock, rng, sim};
 
 use super::rpc::{Answer, Call, Lost, Switchboard};
-use crate::history::{History, Mark};
+use crate::seen::{History, Mark};
 
 /// The topic of the workload.
 pub const TOPIC: &str = "events";

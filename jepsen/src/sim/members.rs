@@ -13,7 +13,7 @@ use super::{
     client::{Client, PATIENCE, TOPIC},
     rpc::{Answer, Call},
 };
-use crate::history::{Commit, CommitOutcome, Committed};
+use crate::seen::{Commit, CommitOutcome, Committed};
 
 /// The group of the workload.
 pub const GROUP: &str = "workers";

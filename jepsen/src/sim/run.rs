@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     check::{Finding, check},
-    history::History,
+    seen::History,
 };
 
 /// Most virtual time for a step that must succeed without faults.

@@ -10,7 +10,7 @@ use super::{
     client::{Attempt, Client, PATIENCE, TOPIC, encode},
     rpc::{Answer, Call},
 };
-use crate::history::{Append, Mark, Outcome, Read};
+use crate::seen::{Append, Mark, Outcome, Read};
 
 /// Most records of one batch.
 const BATCH_RECORDS: u64 = 5;

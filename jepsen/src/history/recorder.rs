@@ -1,0 +1,148 @@
+//! Takes down a history while it happens.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+
+use super::{Action, Fault, Kind, Op, Process};
+
+/// Time since the run began.
+type Clock = Arc<dyn Fn() -> Duration + std::marker::Send + Sync>;
+
+/// Where entries go besides the memory.
+type Sink = Box<dyn FnMut(&Op) + std::marker::Send>;
+
+/// A history in the making. Cheap to clone; clones write the same one.
+#[derive(Clone)]
+pub struct Recorder {
+    clock: Clock,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    ops: Vec<Op>,
+    processes: u64,
+    faults: u64,
+    sink: Option<Sink>,
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.state.lock();
+        f.debug_struct("Recorder")
+            .field("ops", &state.ops.len())
+            .field("processes", &state.processes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An operation that was invoked and has not completed.
+#[derive(Debug)]
+#[must_use = "an operation that never completes counts as one that may yet take effect"]
+pub struct Pending {
+    process: Process,
+    node: Option<u64>,
+}
+
+impl Recorder {
+    /// An empty history whose times `clock` tells.
+    pub fn new(clock: impl Fn() -> Duration + std::marker::Send + Sync + 'static) -> Self {
+        Self {
+            clock: Arc::new(clock),
+            state: Arc::new(Mutex::new(State {
+                ops: Vec::new(),
+                processes: 0,
+                faults: 0,
+                sink: None,
+            })),
+        }
+    }
+
+    /// Hands every entry to `sink` too, as it is made.
+    #[must_use]
+    pub fn with_sink(self, sink: impl FnMut(&Op) + std::marker::Send + 'static) -> Self {
+        self.state.lock().sink = Some(Box::new(sink));
+        self
+    }
+
+    /// A process that nobody else is.
+    pub fn process(&self) -> Process {
+        let mut state = self.state.lock();
+        state.processes += 1;
+        Process::Client(state.processes - 1)
+    }
+
+    /// An operation begins.
+    pub fn invoke(&self, process: Process, node: Option<u64>, action: Action) -> Pending {
+        self.push(process, Kind::Invoke, action, node, None);
+        Pending { process, node }
+    }
+
+    /// An operation took effect; `action` says what came of it.
+    pub fn ok(&self, pending: Pending, action: Action) {
+        self.push(pending.process, Kind::Ok, action, pending.node, None);
+    }
+
+    /// An operation certainly did not take effect.
+    pub fn fail(&self, pending: Pending, action: Action, error: impl Into<String>) {
+        let error = Some(error.into());
+        self.push(pending.process, Kind::Fail, action, pending.node, error);
+    }
+
+    /// An operation may have taken effect. Returns the process to go on as.
+    pub fn info(&self, pending: Pending, action: Action, error: impl Into<String>) -> Process {
+        let error = Some(error.into());
+        self.push(pending.process, Kind::Info, action, pending.node, error);
+        self.process()
+    }
+
+    /// A number that joins the begin and the end of a fault.
+    pub fn fault_id(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.faults += 1;
+        state.faults - 1
+    }
+
+    /// Something is broken or mended.
+    pub fn fault(&self, fault: Fault) {
+        let action = Action::Fault(fault);
+        self.push(Process::NEMESIS, Kind::Info, action, None, None);
+    }
+
+    /// What only a bug explains.
+    pub fn impossible(&self, what: impl Into<String>) {
+        let action = Action::Impossible(what.into());
+        self.push(Process::NEMESIS, Kind::Info, action, None, None);
+    }
+
+    /// Everything so far.
+    pub fn take(&self) -> Vec<Op> {
+        std::mem::take(&mut self.state.lock().ops)
+    }
+
+    fn push(
+        &self,
+        process: Process,
+        kind: Kind,
+        action: Action,
+        node: Option<u64>,
+        error: Option<String>,
+    ) {
+        let time = u64::try_from((self.clock)().as_nanos()).unwrap_or(u64::MAX);
+        let mut state = self.state.lock();
+        let last = state.ops.last().map_or(0, |op| op.time);
+        let op = Op {
+            index: u64::try_from(state.ops.len()).unwrap_or(u64::MAX),
+            time: time.max(last),
+            process,
+            kind,
+            action,
+            node,
+            error,
+        };
+        if let Some(sink) = &mut state.sink {
+            sink(&op);
+        }
+        state.ops.push(op);
+    }
+}
