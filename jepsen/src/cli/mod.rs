@@ -60,3 +60,21 @@ pub(crate) fn main() -> ExitCode {
 fn report(error: &anyhow::Error) {
     eprintln!("error: {error:#}");
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_world_must_be_chosen() {
+        let error = Cli::try_parse_from(["seriatim-jepsen", "run"]).unwrap_err();
+        assert!(error.to_string().contains("--sim"), "{error}");
+    }
+}

@@ -5,6 +5,7 @@ use clap::ArgGroup;
 use super::{Outcome, sim};
 
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 #[command(
     group = ArgGroup::new("world").required(true).args(["sim"]),
     after_help = "Examples:\n  \

@@ -10,6 +10,7 @@ use super::{Clean, Outcome};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Simulation")]
+#[group(skip)]
 pub(crate) struct Args {
     /// Seeds, the last one excluded.
     #[arg(long, value_parser = seeds, default_value = "0..20", value_name = "A..B")]
