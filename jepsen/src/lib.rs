@@ -6,5 +6,6 @@
 pub mod check;
 pub mod entropy;
 pub mod history;
+pub mod panics;
 pub mod seen;
 pub mod sim;

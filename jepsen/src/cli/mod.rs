@@ -3,8 +3,12 @@
 //! Results go to standard output, everything else to standard error; the exit code is 0 only on a
 //! clean verdict, 1 on a broken promise, 2 if the command could not do what it was asked for.
 
+mod plan;
+mod progress;
 mod run;
+mod seed;
 mod sim;
+mod table;
 
 use std::process::ExitCode;
 
@@ -25,6 +29,9 @@ struct Cli {
 enum Command {
     /// Break clusters under load and judge what their clients saw.
     Run(run::Args),
+    /// Run one seed in this process and tell the result as JSON: what `run` starts.
+    #[command(hide = true)]
+    Seed(seed::Args),
 }
 
 /// What a command that could do its work came to.
@@ -44,7 +51,8 @@ pub(crate) fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let outcome = match cli.command {
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(&args),
+        Command::Seed(args) => seed::run(&args),
     };
     match outcome {
         Ok(Clean(true)) => ExitCode::SUCCESS,
