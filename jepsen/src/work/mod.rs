@@ -14,8 +14,10 @@ mod finals;
 mod keys;
 mod produce;
 mod record;
+mod topics;
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -51,8 +53,12 @@ pub struct Target {
 /// What clients do, and how fast.
 #[derive(Debug, Clone)]
 pub struct Mix {
-    /// The topics, which exist.
+    /// The topics.
     pub targets: Vec<Target>,
+    /// Replicas of each partition.
+    pub replicas: u32,
+    /// Settings of the topics, other than the defaults.
+    pub settings: BTreeMap<String, String>,
     /// Producers, each of which writes to every topic.
     pub producers: usize,
     /// Mean pause between two records of a producer.
@@ -113,6 +119,11 @@ impl Work {
         }
     }
 
+    /// Creates the topics; ends when each is there with its leaders.
+    pub fn create_topics(&self, mix: &Mix) -> Job {
+        Box::pin(topics::create_all(self.clone(), mix.clone()))
+    }
+
     /// Producers and conditional writers.
     pub fn writers(&self, mix: &Mix) -> Vec<Job> {
         let mut jobs: Vec<Job> = Vec::new();
@@ -157,6 +168,11 @@ impl Work {
     /// Jobs finish what they do and end.
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Jobs may begin again, such as the last reads.
+    pub fn go_on(&self) {
+        self.shared.stop.store(false, Ordering::Relaxed);
     }
 
     /// Whether jobs are to end.
