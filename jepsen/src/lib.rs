@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod history;
+pub mod live;
 pub mod seen;
 pub mod sim;
 pub mod work;

@@ -1,14 +1,17 @@
 //! The nodes of a run.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use anyhow::Context as _;
-use parking_lot::RwLock;
+use parking_lot::{Mutex as SyncMutex, RwLock};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::node::Node;
@@ -16,18 +19,58 @@ use super::node::Node;
 /// A node that one task at a time does something to.
 type Shared = Arc<Mutex<Node>>;
 
+/// The process id of a node, 0 while it does not run.
+type Processes = BTreeMap<u64, Arc<AtomicU32>>;
+
 /// All nodes. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cluster {
     nodes: Arc<RwLock<BTreeMap<u64, Shared>>>,
+    pids: Arc<RwLock<Processes>>,
+    claims: Arc<SyncMutex<BTreeSet<u64>>>,
+}
+
+/// Nodes that one fault has to itself, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Claim {
+    nodes: Vec<u64>,
+    claims: Arc<SyncMutex<BTreeSet<u64>>>,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut claims = self.claims.lock();
+        claims.retain(|node| !self.nodes.contains(node));
+    }
 }
 
 impl Cluster {
     /// One more node.
     pub(super) fn add(&self, node: Node) {
         let id = node.spec.id;
+        let _before = self.pids.write().insert(id, node.pid());
         let node = Arc::new(Mutex::new(node));
         let _before = self.nodes.write().insert(id, node);
+    }
+
+    /// These nodes, if no other fault has any of them.
+    pub(super) fn claim(&self, nodes: &[u64]) -> Option<Claim> {
+        let mut claims = self.claims.lock();
+        if nodes.iter().any(|node| claims.contains(node)) {
+            return None;
+        }
+        claims.extend(nodes);
+        Some(Claim {
+            nodes: nodes.to_vec(),
+            claims: Arc::clone(&self.claims),
+        })
+    }
+
+    /// Nodes and their processes, of those that run.
+    pub(super) fn pids(&self) -> Vec<(u64, u32)> {
+        let pids = self.pids.read();
+        let all = pids.iter().map(|(&node, pid)| (node, pid.load(Ordering::Relaxed)));
+        all.filter(|&(_, pid)| pid != 0).collect()
     }
 
     /// Their ids.

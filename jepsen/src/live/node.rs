@@ -5,6 +5,10 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -66,10 +70,13 @@ pub(super) struct Spec {
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) spec: Spec,
-    config: PathBuf,
+    /// Its configuration file.
+    pub(super) config: PathBuf,
     log: PathBuf,
     janitor: Janitor,
     running: Option<(Child, Chore)>,
+    /// The process id while it runs, for those who cannot wait for the node.
+    pid: Arc<AtomicU32>,
 }
 
 impl Node {
@@ -103,6 +110,7 @@ impl Node {
             config,
             janitor,
             running: None,
+            pid: Arc::default(),
         })
     }
 
@@ -137,6 +145,7 @@ impl Node {
             .with_context(|| format!("start node {id}"))?;
         let pid = child.id().context("it has ended already")?;
         let chore = self.janitor.kill_after(pid)?;
+        self.pid.store(pid, Ordering::Relaxed);
         self.running = Some((child, chore));
         Ok(())
     }
@@ -170,9 +179,16 @@ impl Node {
         Ok(child)
     }
 
-    /// The process, while it runs.
-    pub(super) fn pid(&self) -> Option<u32> {
-        self.running.as_ref().and_then(|(child, _)| child.id())
+    /// Where the id of its process stands while it runs; 0 otherwise.
+    pub(super) fn pid(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.pid)
+    }
+
+    fn ended_now(&mut self) {
+        self.pid.store(0, Ordering::Relaxed);
+        if let Some((_child, chore)) = self.running.take() {
+            chore.done();
+        }
     }
 
     /// How the process has ended, if it has.
@@ -193,9 +209,7 @@ impl Node {
     pub(super) async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
         let what = format!("node {} ends", self.spec.id);
         let status = wait::until(&what, END, async || self.ended()).await?;
-        if let Some((_child, chore)) = self.running.take() {
-            chore.done();
-        }
+        self.ended_now();
         Ok(status)
     }
 
@@ -221,9 +235,7 @@ impl Node {
     /// Takes note that the process is gone without anybody having asked for it.
     pub(super) fn gone(&mut self) -> Option<ExitStatus> {
         let status = self.ended().ok().flatten()?;
-        if let Some((_child, chore)) = self.running.take() {
-            chore.done();
-        }
+        self.ended_now();
         Some(status)
     }
 

@@ -15,7 +15,7 @@ pub(super) fn owner(name: &str) -> Option<u32> {
 }
 
 /// Whether a run still goes on in that process.
-pub(in crate::live) fn runs(pid: u32) -> bool {
+fn runs(pid: u32) -> bool {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
     // The kernel cuts names at 15 bytes.
     name.is_ok_and(|name| name.starts_with("seriatim-jepsen") || name.starts_with("live-"))

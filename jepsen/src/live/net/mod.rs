@@ -10,7 +10,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use parking_lot::Mutex;
 
 pub use self::rules::Rule;
-pub(super) use self::leftovers::runs;
 use self::{namespaces::Namespaces, rules::Rules, subnet::Subnet};
 use super::{janitor::Janitor, tool};
 
