@@ -6,6 +6,7 @@
 pub mod check;
 pub mod entropy;
 pub mod history;
+pub mod live;
 pub mod seen;
 pub mod sim;
 pub mod work;
