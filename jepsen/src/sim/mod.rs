@@ -8,6 +8,7 @@ pub mod nemesis;
 pub mod node;
 pub mod operator;
 pub mod outcome;
+pub mod real;
 pub mod rpc;
 pub mod run;
 pub mod summary;
