@@ -208,10 +208,9 @@ pub fn encode(
 ) -> v1::PartitionBatch {
     let mut builder = BatchBuilder::new(Compression::None);
     for mark in marks {
-        let mut value = format!("{mark} ");
-        let padding = record_bytes.saturating_sub(value.len());
-        value.extend(std::iter::repeat_n('.', padding));
-        let _index = builder.push(clock::wall_ms(), None, Some(value.as_bytes()), &[]);
+        let mut value = format!("{mark} ").into_bytes();
+        value.resize(record_bytes.max(value.len()), b'.');
+        let _index = builder.push(clock::wall_ms(), None, Some(&value), &[]);
     }
     v1::PartitionBatch {
         topic: TOPIC.to_owned(),

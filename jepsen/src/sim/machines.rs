@@ -22,6 +22,7 @@ pub struct Machines {
     switchboard: Switchboard,
     forgets_producers: bool,
     grpc: bool,
+    shards: u32,
 }
 
 impl Machines {
@@ -37,6 +38,7 @@ impl Machines {
             switchboard,
             forgets_producers: forgets,
             grpc: false,
+            shards: 1,
         }
     }
 
@@ -44,6 +46,13 @@ impl Machines {
     #[must_use]
     pub const fn with_grpc(mut self, grpc: bool) -> Self {
         self.grpc = grpc;
+        self
+    }
+
+    /// The same nodes, with so many shards of the consumer groups.
+    #[must_use]
+    pub const fn with_shards(mut self, shards: u32) -> Self {
+        self.shards = shards;
         self
     }
 
@@ -73,6 +82,7 @@ impl Machines {
             switchboard: self.switchboard.clone(),
             forgets_producers: self.forgets_producers,
             grpc: self.grpc,
+            shards: self.shards,
         };
         world.boot(&host, node::run(spec))
     }

@@ -58,6 +58,8 @@ pub struct Options {
     pub nodes: u64,
     /// Partitions of the topic.
     pub partitions: i32,
+    /// Shards of the consumer groups: each is a Raft group that costs work.
+    pub shards: u32,
     /// Whether an operator moves replicas meanwhile.
     pub operator: bool,
     /// Whether clients of the real library work too, over gRPC.
@@ -79,6 +81,7 @@ impl Default for Options {
         Self {
             nodes: 3,
             partitions: 2,
+            shards: 2,
             operator: false,
             real: false,
             faults_for: Duration::from_secs(20),
@@ -91,13 +94,19 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The same, with what only some runs have: every second seed has a fourth node, and an operator;
-    /// every third one clients of the real library.
+    /// The same, with what only some runs have: every second seed has a fourth node, some a fifth, and
+    /// an operator; every third one clients of the real library; some have one partition, some as
+    /// many shards of the consumer groups as a cluster has by default.
     #[must_use]
     pub fn of_seed(&self, seed: u64) -> Self {
         let operator = seed % 2 == 1;
         Self {
-            nodes: self.nodes + u64::from(operator),
+            nodes: match seed % 16 {
+                5 | 8 => self.nodes + 2,
+                _ => self.nodes + u64::from(operator),
+            },
+            partitions: if seed % 5 == 4 { 1 } else { self.partitions },
+            shards: if seed % 16 == 7 { 8 } else { self.shards },
             operator,
             real: seed % 3 == 2,
             ..self.clone()
@@ -204,7 +213,8 @@ impl Run {
             options.lying_disks,
             options.forgets_producers,
         )
-        .with_grpc(options.real);
+        .with_grpc(options.real)
+        .with_shards(options.shards);
         let recorder = Recorder::new(sim::clock::time);
         let real = options.real.then(|| Real::new(recorder, options.nodes));
         Self {
