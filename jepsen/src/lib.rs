@@ -5,5 +5,4 @@
 
 pub mod check;
 pub mod history;
-pub mod seen;
 pub mod sim;
