@@ -158,5 +158,7 @@ fn deleted<'a>(facts: &Facts<'a>) -> Vec<&'a str> {
 fn belongs(facts: &Facts<'_>, key: Key, topic: &str) -> bool {
     let name = facts.header.keys.get(&key);
     let of = name.and_then(|name| name.rsplit_once('-'));
-    of.is_some_and(|(of, _partition)| of == topic)
+    // A topic that was created again is named with the number of its life.
+    let of = of.map(|(of, _partition)| of.split_once('#').map_or(of, |(of, _life)| of));
+    of == Some(topic)
 }

@@ -30,7 +30,7 @@ pub const TOPIC: &str = "events";
 pub const CELLS: &str = "cells";
 
 /// The key of the first partition of [`CELLS`]; that of [`TOPIC`]'s first is 0.
-pub const CELLS_KEY: Key = 1000;
+pub const CELLS_KEY: Key = 500;
 
 /// What the history calls a partition.
 pub fn key(topic: &str, partition: i32) -> Key {

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -20,13 +21,16 @@ use super::{
     members,
     nemesis::{Fault, Nemesis},
     operator,
+    real::Real,
     rpc::{Answer, Call, Switchboard},
     workload,
     world::World,
 };
 use crate::{
     check::{self, check},
+    entropy,
     history::{self, Action, FaultPhase, Header, History, Recorder, Workload},
+    work::{Job, Mix, Work},
 };
 
 /// Most virtual time for a step that must succeed without faults.
@@ -47,6 +51,8 @@ pub struct Options {
     pub partitions: i32,
     /// Whether an operator moves replicas meanwhile.
     pub operator: bool,
+    /// Whether clients of the real library work too, over gRPC.
+    pub real: bool,
     /// Virtual time in which faults begin.
     pub faults_for: Duration,
     /// Bound on recovery, from the end of the last fault.
@@ -65,6 +71,7 @@ impl Default for Options {
             nodes: 3,
             partitions: 2,
             operator: false,
+            real: false,
             faults_for: Duration::from_secs(20),
             recovery_max: Duration::from_secs(15),
             lying_disks: false,
@@ -75,13 +82,15 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The same, with what only some runs have: every second seed has a fourth node, and an operator.
+    /// The same, with what only some runs have: every second seed has a fourth node, and an operator;
+    /// every third one clients of the real library.
     #[must_use]
     pub fn of_seed(&self, seed: u64) -> Self {
         let operator = seed % 2 == 1;
         Self {
             nodes: self.nodes + u64::from(operator),
             operator,
+            real: seed % 3 == 2,
             ..self.clone()
         }
     }
@@ -107,8 +116,21 @@ impl Verdict {
     }
 }
 
-/// Runs one seed.
+/// Runs one seed, on a thread of its own whose random bytes all follow from it.
 pub fn run(seed: u64, options: &Options) -> io::Result<Verdict> {
+    let options = options.clone();
+    let thread = thread::Builder::new().name(format!("seed-{seed}"));
+    let running = thread.spawn(move || {
+        entropy::seed(seed);
+        run_here(seed, &options)
+    })?;
+    match running.join() {
+        Ok(verdict) => verdict,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+fn run_here(seed: u64, options: &Options) -> io::Result<Verdict> {
     let mut run = Run::new(seed, options.clone());
     if run.form()? {
         run.work()?;
@@ -117,9 +139,10 @@ pub fn run(seed: u64, options: &Options) -> io::Result<Verdict> {
     }
     let took = run.world.now();
     let recorder = run.recorder.clone();
+    let header = run.header(seed);
     drop(run);
     let history = History {
-        header: header(seed, options),
+        header,
         ops: recorder.take(),
     };
     Ok(Verdict {
@@ -128,37 +151,6 @@ pub fn run(seed: u64, options: &Options) -> io::Result<Verdict> {
         history,
         took,
     })
-}
-
-/// What the history of a run is about.
-fn header(seed: u64, options: &Options) -> Header {
-    let events = (0..options.partitions).map(|p| (TOPIC, p));
-    let cells = [(CELLS, cells::REGISTER), (CELLS, cells::LEDGER)];
-    let keys = events.chain(cells);
-    let recovery_max_ms = options.recovery_max.as_millis();
-    Header {
-        world: "sim".to_owned(),
-        keys: keys
-            .map(|(topic, p)| (key(topic, p), format!("{topic}-{p}")))
-            .collect(),
-        nodes: options.nodes,
-        seed: Some(seed),
-        recovery_max_ms: Some(u64::try_from(recovery_max_ms).unwrap_or(u64::MAX)),
-        workloads: [
-            Workload::Append,
-            Workload::Idempotent,
-            Workload::Conditional,
-            Workload::Consume,
-            Workload::Offsets,
-            Workload::Trim,
-            Workload::Register,
-            Workload::Final,
-            Workload::Replicas,
-            Workload::Recover,
-        ]
-        .into(),
-        ..Header::default()
-    }
 }
 
 struct Run {
@@ -170,10 +162,12 @@ struct Run {
     /// The world's time in nanoseconds when [`Run::record`] was last asked.
     now: Arc<AtomicU64>,
     board: Arc<Mutex<Board>>,
+    real: Option<Real>,
     crews: usize,
 }
 
 /// Tasks on a client host of their own.
+#[derive(Default)]
 struct Crew {
     busy: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
@@ -185,8 +179,6 @@ impl Crew {
     }
 }
 
-type Job = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
-
 impl Run {
     fn new(seed: u64, options: Options) -> Self {
         let world = World::new(seed);
@@ -196,13 +188,17 @@ impl Run {
             switchboard.clone(),
             options.lying_disks,
             options.forgets_producers,
-        );
+        )
+        .with_grpc(options.real);
         let now = Arc::<AtomicU64>::default();
         let between_turns = Arc::clone(&now);
         let recorder = Recorder::new(move || match tokio::runtime::Handle::try_current() {
             Ok(_host) => sim::clock::time(),
             Err(_none) => Duration::from_nanos(between_turns.load(Ordering::Relaxed)),
         });
+        let real = options
+            .real
+            .then(|| Real::new(recorder.clone(), options.nodes));
         Self {
             options,
             world,
@@ -211,6 +207,7 @@ impl Run {
             recorder,
             now,
             board: Arc::default(),
+            real,
             crews: 0,
         }
     }
@@ -220,6 +217,39 @@ impl Run {
         let now = u64::try_from(self.world.now().as_nanos()).unwrap_or(u64::MAX);
         self.now.store(now, Ordering::Relaxed);
         &self.recorder
+    }
+
+    /// What the history is about.
+    fn header(&self, seed: u64) -> Header {
+        let options = &self.options;
+        let events = (0..options.partitions).map(|p| (TOPIC, p));
+        let cells = [(CELLS, cells::REGISTER), (CELLS, cells::LEDGER)];
+        let keys = events
+            .chain(cells)
+            .map(|(topic, p)| (key(topic, p), format!("{topic}-{p}")));
+        let real = self.real.iter().flat_map(|real| real.work.keys().names());
+        let recovery_max_ms = options.recovery_max.as_millis();
+        Header {
+            world: "sim".to_owned(),
+            keys: keys.chain(real).collect(),
+            nodes: options.nodes,
+            seed: Some(seed),
+            recovery_max_ms: Some(u64::try_from(recovery_max_ms).unwrap_or(u64::MAX)),
+            workloads: [
+                Workload::Append,
+                Workload::Idempotent,
+                Workload::Conditional,
+                Workload::Consume,
+                Workload::Offsets,
+                Workload::Trim,
+                Workload::Register,
+                Workload::Final,
+                Workload::Replicas,
+                Workload::Recover,
+            ]
+            .into(),
+            ..Header::default()
+        }
     }
 
     fn note(&self, what: &str) {
@@ -238,10 +268,29 @@ impl Run {
             partitions: self.options.partitions,
         };
         let jobs = jobs(&client);
+        self.crews += 1;
+        let busy = self.start(&format!("c{}", self.crews), jobs)?;
+        Ok(Crew { busy, stop })
+    }
+
+    /// Starts jobs of real clients on a host of their own. They are stopped all together.
+    fn real_crew(&mut self, jobs: impl FnOnce(&Work, &Mix) -> Vec<Job>) -> io::Result<Crew> {
+        let Some(real) = &self.real else {
+            return Ok(Crew::default());
+        };
+        self.crews += 1;
+        let host = format!("c{}", self.crews);
+        let jobs = jobs(&real.at(self.world.net(), &host), &real.mix);
+        let busy = self.start(&host, jobs)?;
+        let stop = Arc::default();
+        Ok(Crew { busy, stop })
+    }
+
+    /// Starts a host with jobs; counts those that have not ended.
+    fn start(&mut self, host: &str, jobs: Vec<Job>) -> io::Result<Arc<AtomicUsize>> {
         let busy = Arc::new(AtomicUsize::new(jobs.len()));
         let left = Arc::clone(&busy);
-        self.crews += 1;
-        self.world.boot(&format!("c{}", self.crews), async move {
+        self.world.boot(host, async move {
             for job in jobs {
                 let left = Arc::clone(&left);
                 let _job = task::spawn("client", async move {
@@ -250,7 +299,7 @@ impl Run {
                 });
             }
         })?;
-        Ok(Crew { busy, stop })
+        Ok(busy)
     }
 
     fn form(&mut self) -> io::Result<bool> {
@@ -263,11 +312,21 @@ impl Run {
             };
             topics.map(create).into()
         })?;
-        Ok(self.world.run_until(PATIENCE, || crew.done()))
+        if self.real.is_none() {
+            return Ok(self.world.run_until(PATIENCE, || crew.done()));
+        }
+        let real = self.real_crew(|work, mix| vec![work.create_topics(mix)])?;
+        Ok(self
+            .world
+            .run_until(PATIENCE, || crew.done() && real.done()))
     }
 
     fn work(&mut self) -> io::Result<()> {
         let workers = self.crew(workers)?;
+        let mut real = Vec::new();
+        for jobs in self.real.iter().flat_map(Real::crews).collect::<Vec<_>>() {
+            real.push(self.real_crew(jobs)?);
+        }
         if self.options.operator {
             let operator = self.crew(|client| vec![Box::pin(operator::moves(client.clone()))])?;
             self.faults()?;
@@ -285,7 +344,11 @@ impl Run {
             jobs.push(Box::pin(members::progress(client.clone())));
             jobs
         })?;
-        if self.world.run_until(PATIENCE, || probes.done()) {
+        let recovery = self.real_crew(|work, mix| vec![work.recover(mix)])?;
+        if self
+            .world
+            .run_until(PATIENCE, || probes.done() && recovery.done())
+        {
             self.record().ok(recovering, Action::Recover);
         } else {
             let why = "some partition took no append, or the group no commit";
@@ -293,12 +356,15 @@ impl Run {
         }
         workers.stop.store(true, Ordering::Relaxed);
         probes.stop.store(true, Ordering::Relaxed);
+        self.real.iter().for_each(|real| real.work.stop());
+        real.extend([probes, workers, recovery]);
         if !self
             .world
-            .run_until(PATIENCE, || workers.done() && probes.done())
+            .run_until(PATIENCE, || real.iter().all(Crew::done))
         {
             self.note("clients did not end");
         }
+        self.real.iter().for_each(|real| real.work.go_on());
         self.read_finals()
     }
 
@@ -311,7 +377,11 @@ impl Run {
             jobs.push(Box::pin(members::settle(client.clone())));
             jobs
         })?;
-        if !self.world.run_until(PATIENCE, || readers.done()) {
+        let real = self.real_crew(Work::read_all)?;
+        if !self
+            .world
+            .run_until(PATIENCE, || readers.done() && real.done())
+        {
             self.note("a partition could not be read to its end");
         }
         let ranges = std::mem::take(&mut self.board.lock().finals);
