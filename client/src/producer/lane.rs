@@ -375,12 +375,10 @@ impl Lane {
         for mut batch in renewed {
             if batch.maybe_applied {
                 self.freed += batch.reserved;
-                let last = batch.last.take();
-                batch
-                    .completion
-                    .complete(Err(last.unwrap_or(ClientError::Abandoned {
-                        maybe_applied: true,
-                    })));
+                let last = batch.last.take().unwrap_or(ClientError::Abandoned {
+                    maybe_applied: true,
+                });
+                batch.completion.complete(Err(last.or_applied_before()));
                 continue;
             }
             batch.sequence = self.next_sequence;

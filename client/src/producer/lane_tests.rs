@@ -195,6 +195,28 @@ fn after_a_final_failure_the_rest_goes_on_under_a_new_session() {
 }
 
 #[test]
+fn a_new_session_forgets_no_earlier_attempt() {
+    let mut bench = Bench::new(true);
+    let deliveries: Vec<_> = (0..2).map(|_| bench.push()).collect();
+    let sent = bench.send();
+    // The answer to the second batch was lost; its repetition was refused without an effect.
+    bench.fail(sent[1].0, ErrorCode::Timeout, true);
+    bench.fail(sent[1].0, ErrorCode::OutOfOrderSequence, false);
+    bench.fail(sent[0].0, ErrorCode::BatchTooLarge, false);
+    assert!(bench.lane.wants_session());
+    bench.lane.renew(Session {
+        id: ProducerId(8),
+        epoch: 0,
+    });
+    assert_eq!(bench.send(), []);
+    let ends = deliveries
+        .iter()
+        .map(|d| d.poll_now().unwrap().unwrap_err());
+    let certain: Vec<_> = ends.map(|e| e.has_no_side_effects()).collect();
+    assert_eq!(certain, [true, false]);
+}
+
+#[test]
 fn the_last_sequence_of_a_refused_batch_is_used_again() {
     let mut bench = Bench::new(true);
     let _first = bench.push();
