@@ -4,7 +4,9 @@
 //! virtual time; [`work`] are the clients of both worlds. A failure names its seed.
 
 pub mod check;
+pub mod entropy;
 pub mod history;
+pub mod live;
 pub mod seen;
 pub mod sim;
 pub mod work;
