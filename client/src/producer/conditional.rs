@@ -145,6 +145,16 @@ impl Conditional {
                     }
                 }
             }
+            if metadata.partitions(&tp.topic).is_none()
+                && let Err(error) = self.client.partitions(&tp.topic).await
+                && !error.is_retryable()
+            {
+                // It was deleted.
+                return Err(match maybe_applied {
+                    true => error.or_applied_before(),
+                    false => error,
+                });
+            }
             metadata.want_refresh();
             let mut changes = metadata.changes();
             let _either = timeout(rt::backoff(attempt), changes.changed()).await;
