@@ -5,5 +5,6 @@
 
 pub mod check;
 pub mod history;
+pub mod report;
 pub mod seen;
 pub mod sim;

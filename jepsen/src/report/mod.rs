@@ -1,0 +1,35 @@
+//! What people read: the verdict on a terminal ([`table()`]), a page about one run ([`write`]), and
+//! figures of many runs.
+
+mod calls;
+mod context;
+mod escape;
+pub mod judged;
+mod lanes;
+mod page;
+mod parts;
+mod series;
+mod summary;
+mod table;
+mod words;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+
+pub use summary::{Ends, Summary, Window};
+pub use table::table;
+
+use self::judged::Verdict;
+use crate::history::{Header, Op};
+
+/// Writes `report.html` into the directory of a run; says where.
+pub fn write(dir: &Path, header: &Header, ops: &[Op], verdict: &Verdict) -> anyhow::Result<PathBuf> {
+    let path = dir.join("report.html");
+    let page = page::page(header, ops, verdict).context("make the report")?;
+    fs::write(&path, page).with_context(|| format!("write {}", path.display()))?;
+    Ok(path)
+}
