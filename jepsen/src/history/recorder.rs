@@ -44,6 +44,22 @@ pub struct Pending {
     node: Option<u64>,
 }
 
+impl Pending {
+    /// The node that answered in the end, after retries at several.
+    #[must_use]
+    pub fn at(self, node: u64) -> Self {
+        Self {
+            node: Some(node),
+            ..self
+        }
+    }
+
+    /// Who invoked it.
+    pub fn process(&self) -> Process {
+        self.process
+    }
+}
+
 impl Recorder {
     /// An empty history whose times `clock` tells.
     pub fn new(clock: impl Fn() -> Duration + std::marker::Send + Sync + 'static) -> Self {
