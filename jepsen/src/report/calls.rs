@@ -1,8 +1,8 @@
 //! Operations with both of their ends, and faults with both of theirs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::history::{Action, FaultPhase, Kind, Op, Process};
+use crate::history::{Action, FaultPhase, Kind, Op, Operation, operations};
 
 /// How an operation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,32 +39,41 @@ impl Outcome {
 }
 
 /// An operation of a client.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Call<'a> {
-    /// Where it begins.
-    pub(super) invoke: &'a Op,
-    /// Where it ends; absent if the history ended before.
-    pub(super) complete: Option<&'a Op>,
-    /// How.
+    /// Its two ends.
+    pub(super) ends: Operation<'a>,
+    /// How it ended.
     pub(super) outcome: Outcome,
     /// When it ended, in nanoseconds; the end of the history for one that did not.
     pub(super) end: u64,
 }
 
 impl<'a> Call<'a> {
+    /// The entry where it begins.
+    pub(super) const fn invoke(&self) -> &'a Op {
+        self.ends.invoked
+    }
+
     /// The entry that knows most.
     pub(super) fn last(&self) -> &'a Op {
-        self.complete.unwrap_or(self.invoke)
+        self.ends.completed.unwrap_or(self.ends.invoked)
     }
 
     /// The kind of operation.
-    pub(super) fn kind(&self) -> &'static str {
-        name(&self.invoke.action)
+    pub(super) const fn kind(&self) -> &'static str {
+        name(&self.invoke().action)
     }
 
     /// How long it took, in nanoseconds.
-    pub(super) fn took(&self) -> u64 {
-        self.end.saturating_sub(self.invoke.time)
+    pub(super) const fn took(&self) -> u64 {
+        self.end.saturating_sub(self.invoke().time)
+    }
+
+    /// Whether one of its entries is among these.
+    pub(super) fn is_in(&self, entries: &BTreeSet<u64>) -> bool {
+        let completed = self.ends.completed.map(|op| op.index);
+        entries.contains(&self.invoke().index) || completed.is_some_and(|at| entries.contains(&at))
     }
 }
 
@@ -104,33 +113,19 @@ pub(super) const fn name(action: &Action) -> &'static str {
     }
 }
 
-/// The operations of clients, by the time at which they began.
+/// The operations of clients, in the order of their invocations.
 pub(super) fn calls(ops: &[Op]) -> Vec<Call<'_>> {
     let last = ops.last().map_or(0, |op| op.time);
-    let mut out: Vec<Call<'_>> = Vec::with_capacity(ops.len() / 2);
-    let mut open: BTreeMap<Process, usize> = BTreeMap::new();
-    for op in ops.iter().filter(|op| op.process != Process::NEMESIS) {
-        let outcome = match op.kind {
-            Kind::Invoke => {
-                let _busy = open.insert(op.process, out.len());
-                out.push(Call {
-                    invoke: op,
-                    complete: None,
-                    outcome: Outcome::Info,
-                    end: last,
-                });
-                continue;
-            }
+    let calls = operations(ops).into_iter().map(|ends| Call {
+        outcome: match ends.end() {
             Kind::Ok => Outcome::Ok,
             Kind::Fail => Outcome::Fail,
-            Kind::Info => Outcome::Info,
-        };
-        let call = open.remove(&op.process).and_then(|at| out.get_mut(at));
-        if let Some(call) = call {
-            (call.complete, call.outcome, call.end) = (Some(op), outcome, op.time);
-        }
-    }
-    out
+            Kind::Info | Kind::Invoke => Outcome::Info,
+        },
+        end: ends.completed.map_or(last, |op| op.time),
+        ends,
+    });
+    calls.collect()
 }
 
 /// What was broken, by the time at which it began.

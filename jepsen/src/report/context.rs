@@ -71,10 +71,15 @@ impl<'a> Index<'a> {
     fn other_end(&self, at: usize, op: &Op) -> Option<usize> {
         let mut own = self.ops.iter().enumerate();
         if op.kind == Kind::Invoke {
-            return own.skip(at + 1).find(|(_, o)| o.process == op.process).map(|(at, _)| at);
+            return own
+                .skip(at + 1)
+                .find(|(_, o)| o.process == op.process)
+                .map(|(at, _)| at);
         }
         let mut before = own.by_ref().take(at).rev();
-        before.find(|(_, o)| o.process == op.process).map(|(at, _)| at)
+        before
+            .find(|(_, o)| o.process == op.process)
+            .map(|(at, _)| at)
     }
 
     /// The first entries that completed at some of these offsets.
@@ -86,7 +91,12 @@ impl<'a> Index<'a> {
                 *other == key && theirs.is_some_and(|t| t.0 < offsets.1 && offsets.0 < t.1)
             })
         };
-        on_key.iter().filter(meets).take(SAME_MAX).copied().collect()
+        on_key
+            .iter()
+            .filter(meets)
+            .take(SAME_MAX)
+            .copied()
+            .collect()
     }
 }
 
@@ -95,7 +105,9 @@ fn touched(op: &Op) -> Vec<(Key, Option<Offsets>)> {
     let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     match &op.action {
         Action::Send(send) => {
-            let offsets = send.offset.map(|from| (from, from + count(send.values.len())));
+            let offsets = send
+                .offset
+                .map(|from| (from, from + count(send.values.len())));
             vec![(send.key, offsets)]
         }
         Action::Poll(poll) => {
@@ -109,11 +121,15 @@ fn touched(op: &Op) -> Vec<(Key, Option<Offsets>)> {
         Action::Assign(keys) | Action::Subscribe(keys) => keys.iter().map(|k| (*k, None)).collect(),
         Action::Commit(commit) => {
             let offsets = commit.offsets.iter();
-            offsets.map(|(key, at)| (*key, Some((*at, at + 1)))).collect()
+            offsets
+                .map(|(key, at)| (*key, Some((*at, at + 1))))
+                .collect()
         }
         Action::Committed(committed) => {
             let offsets = committed.offsets.iter();
-            offsets.map(|(key, at)| (*key, at.map(|at| (at, at + 1)))).collect()
+            offsets
+                .map(|(key, at)| (*key, at.map(|at| (at, at + 1))))
+                .collect()
         }
         Action::Trim(trim) => vec![(trim.key, None)],
         Action::Register(register) => vec![(register.key, None)],

@@ -1,30 +1,34 @@
-//! A verdict, as `verdict.json` has it.
+//! Stands in for the verdict of the checkers.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What all checkers found.
+/// The judgement of a history.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// Whether every promise was kept.
+    /// Whether every property held.
     pub holds: bool,
-    /// One for each checker.
-    pub checkers: Vec<Checked>,
+    /// How much there was.
+    pub totals: Totals,
+    /// One for each property.
+    pub checkers: Vec<Finding>,
 }
 
 /// What one checker found.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Checked {
-    /// The checker.
+pub struct Finding {
+    /// The property.
     pub name: String,
-    /// The promise that it is about.
+    /// The promise that it is part of, and what must hold.
     pub promise: String,
-    /// Whether it was kept.
+    /// Whether it held.
     pub holds: bool,
     /// Things that were looked at.
     pub looked_at: u64,
-    /// How it was broken.
+    /// How often it was violated.
+    pub violated: u64,
+    /// The first few violations.
     #[serde(default)]
     pub violations: Vec<Violation>,
     /// What was measured.
@@ -32,12 +36,30 @@ pub struct Checked {
     pub figures: BTreeMap<String, f64>,
 }
 
-/// One broken promise.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// One violation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
-    /// In words.
+    /// What is wrong.
     pub text: String,
-    /// The entries of the history that show it.
-    #[serde(default)]
+    /// The entries that show it.
     pub ops: Vec<u64>,
+}
+
+/// How much a history holds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Entries.
+    pub ops: u64,
+    /// Operations of clients.
+    pub operations: u64,
+    /// Records that were acknowledged.
+    pub acknowledged: u64,
+    /// Records that were read, each as often as it was.
+    pub read: u64,
+    /// Commits of groups that were acknowledged, one for each key.
+    pub committed: u64,
+    /// Faults by their kind.
+    pub faults: BTreeMap<String, u64>,
+    /// From the first entry to the last, in seconds.
+    pub seconds: f64,
 }

@@ -71,11 +71,11 @@ pub(super) fn timeline(calls: &[Call<'_>], marked: &BTreeSet<u64>, width_ms: u64
         words_left -= words.len();
         bars.push((
             lane,
-            call.invoke.time / 1000,
+            call.invoke().time / 1000,
             call.took() / 1000,
             call.outcome.number(),
-            call.invoke.index,
-            words::process(call.invoke.process),
+            call.invoke().index,
+            words::process(call.invoke().process),
             error,
             words,
         ));
@@ -92,7 +92,11 @@ pub(super) fn timeline(calls: &[Call<'_>], marked: &BTreeSet<u64>, width_ms: u64
 /// The words about a call, if any are left.
 fn said(call: &Call<'_>, left: usize) -> String {
     let words = shortened(&words::detail(call.last()));
-    if words.len() > left { String::new() } else { words }
+    if words.len() > left {
+        String::new()
+    } else {
+        words
+    }
 }
 
 fn shortened(text: &str) -> String {
@@ -108,14 +112,7 @@ fn drawn(calls: &[Call<'_>], marked: &BTreeSet<u64>) -> Vec<bool> {
     if calls.len() <= BARS_MAX {
         return vec![true; calls.len()];
     }
-    let weight = |call: &Call<'_>| {
-        let indices = [Some(call.invoke), call.complete];
-        let is_marked = indices
-            .into_iter()
-            .flatten()
-            .any(|op| marked.contains(&op.index));
-        (is_marked, call.outcome != Outcome::Ok, call.took())
-    };
+    let weight = |call: &Call<'_>| (call.is_in(marked), call.outcome != Outcome::Ok, call.took());
     let mut order: Vec<usize> = (0..calls.len()).collect();
     order.sort_by_key(|&at| Reverse(calls.get(at).map(weight)));
     let mut drawn = vec![false; calls.len()];
@@ -142,9 +139,13 @@ fn assign(calls: &[Call<'_>]) -> (Vec<String>, Vec<usize>) {
         let mut lanes: BTreeMap<u64, usize> = BTreeMap::new();
         let of = |call: &Call<'_>| match joined {
             true => call.last().node.unwrap_or(0),
-            false => slots.get(&call.invoke.process).copied().unwrap_or(0),
+            false => slots.get(&call.invoke().process).copied().unwrap_or(0),
         };
-        let wanted: BTreeSet<u64> = members.iter().filter_map(|&at| calls.get(at)).map(&of).collect();
+        let wanted: BTreeSet<u64> = members
+            .iter()
+            .filter_map(|&at| calls.get(at))
+            .map(&of)
+            .collect();
         for key in wanted {
             let _new = lanes.insert(key, names.len());
             names.push(match (joined, key) {
@@ -168,11 +169,12 @@ fn assign(calls: &[Call<'_>]) -> (Vec<String>, Vec<usize>) {
 fn slots(calls: &[Call<'_>], members: &[usize]) -> BTreeMap<Process, u64> {
     let mut lives: BTreeMap<Process, (u64, u64)> = BTreeMap::new();
     for call in members.iter().filter_map(|&at| calls.get(at)) {
-        let (start, end) = (call.invoke.time, call.complete.map_or(call.end, |op| op.time));
-        let life = lives.entry(call.invoke.process).or_insert((start, end));
+        let (start, end) = (call.invoke().time, call.end);
+        let life = lives.entry(call.invoke().process).or_insert((start, end));
         *life = (life.0.min(start), life.1.max(end));
     }
-    let mut order: Vec<(u64, u64, Process)> = lives.into_iter().map(|(p, (s, e))| (s, e, p)).collect();
+    let mut order: Vec<(u64, u64, Process)> =
+        lives.into_iter().map(|(p, (s, e))| (s, e, p)).collect();
     order.sort_unstable();
     let mut busy: BinaryHeap<Reverse<(u64, u64)>> = BinaryHeap::new();
     let mut free: BTreeSet<u64> = BTreeSet::new();

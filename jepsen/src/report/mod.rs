@@ -11,6 +11,8 @@ mod parts;
 mod series;
 mod summary;
 mod table;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use std::{
@@ -20,16 +22,15 @@ use std::{
 
 use anyhow::Context as _;
 
-pub use summary::{Ends, Summary, Window};
 pub use table::table;
 
 use self::judged::Verdict;
-use crate::history::{Header, Op};
+use crate::history::History;
 
 /// Writes `report.html` into the directory of a run; says where.
-pub fn write(dir: &Path, header: &Header, ops: &[Op], verdict: &Verdict) -> anyhow::Result<PathBuf> {
+pub fn write(dir: &Path, history: &History, verdict: &Verdict) -> anyhow::Result<PathBuf> {
     let path = dir.join("report.html");
-    let page = page::page(header, ops, verdict).context("make the report")?;
+    let page = page::page(history, verdict).context("make the report")?;
     fs::write(&path, page).with_context(|| format!("write {}", path.display()))?;
     Ok(path)
 }

@@ -15,9 +15,9 @@ use super::{
     lanes::{Timeline, timeline},
     parts,
     series::{Series, series},
-    summary::Summary,
+    summary::by_kind,
 };
-use crate::history::{Header, Op};
+use crate::history::History;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -54,8 +54,8 @@ pub(super) fn milliseconds(nanoseconds: u64) -> f64 {
 }
 
 /// The page about a run.
-pub(super) fn page(header: &Header, ops: &[Op], verdict: &Verdict) -> Result<String, fmt::Error> {
-    let summary = Summary::of(header, ops);
+pub(super) fn page(history: &History, verdict: &Verdict) -> Result<String, fmt::Error> {
+    let History { header, ops } = history;
     let (calls, faults) = (calls(ops), faults(ops));
     let index = Index::new(ops);
     let data = data(ops, verdict, &calls, &faults);
@@ -73,12 +73,13 @@ pub(super) fn page(header: &Header, ops: &[Op], verdict: &Verdict) -> Result<Str
         Text(&title)
     )?;
     parts::head(&mut out, header, verdict)?;
-    parts::tiles(&mut out, header, &summary)?;
+    let kinds_ended = by_kind(&calls);
+    parts::tiles(&mut out, header, verdict, &kinds_ended)?;
     parts::verdict(&mut out, verdict)?;
     parts::violations(&mut out, verdict, &index)?;
     charts(&mut out, &kinds, omitted)?;
-    parts::operations(&mut out, &summary)?;
-    parts::faults(&mut out, &summary, &faults)?;
+    parts::operations(&mut out, &kinds_ended)?;
+    parts::faults(&mut out, verdict, &faults)?;
     out.write_str(
         "<footer>Made by <code>seriatim-jepsen report</code> from <code>history.jsonl</code> and \
          <code>verdict.json</code>. <i>ok</i> took effect, <i>fail</i> certainly did not, \
@@ -95,7 +96,7 @@ pub(super) fn page(header: &Header, ops: &[Op], verdict: &Verdict) -> Result<Str
 }
 
 fn data<'a>(
-    ops: &'a [Op],
+    ops: &[crate::history::Op],
     verdict: &Verdict,
     calls: &[Call<'a>],
     faults: &[Span<'a>],
@@ -104,10 +105,7 @@ fn data<'a>(
     let series = series(calls, end);
     let violations = verdict.checkers.iter().flat_map(|c| &c.violations);
     let shown: BTreeSet<u64> = violations.flat_map(|v| v.ops.iter().copied()).collect();
-    let broken = calls.iter().filter(|call| {
-        let ends = [Some(call.invoke), call.complete];
-        ends.into_iter().flatten().any(|op| shown.contains(&op.index))
-    });
+    let broken = calls.iter().filter(|call| call.is_in(&shown));
     let at = ops.iter().filter(|op| shown.contains(&op.index));
     Data {
         length_ms: milliseconds(end),
@@ -115,7 +113,7 @@ fn data<'a>(
         series,
         faults: faults.iter().map(Shaded::from).collect(),
         fault_kinds: faults.iter().map(|fault| fault.what).collect(),
-        broken: broken.map(|call| call.invoke.index).collect(),
+        broken: broken.map(|call| call.invoke().index).collect(),
         violations: at.map(|op| milliseconds(op.time)).collect(),
     }
 }
@@ -161,7 +159,12 @@ fn charts(out: &mut String, kinds: &[&str], omitted: usize) -> fmt::Result {
     };
     let panels = [
         ("faults", "Faults", "what was broken, and when", ""),
-        ("rate", "Throughput", "operations that ended, per second", keys),
+        (
+            "rate",
+            "Throughput",
+            "operations that ended, per second",
+            keys,
+        ),
         (
             "latency",
             "Latency",

@@ -1,7 +1,7 @@
 //! The parts of a page that are text.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt::{self, Write as _},
 };
 
@@ -9,8 +9,8 @@ use super::{
     calls::{Span, name},
     context::Index,
     escape::Text,
-    judged::{Checked, Verdict, Violation},
-    summary::Summary,
+    judged::{Finding, Verdict, Violation},
+    summary::Ends,
     words::{self, seconds},
 };
 use crate::history::{Header, Kind, Op};
@@ -59,40 +59,51 @@ pub(super) fn head(out: &mut String, header: &Header, verdict: &Verdict) -> fmt:
 }
 
 /// The figures that one looks for first.
-pub(super) fn tiles(out: &mut String, header: &Header, summary: &Summary) -> fmt::Result {
-    let ms = |ms: u64| seconds(ms.saturating_mul(1_000_000));
-    let sends = summary.operations.get("send");
+pub(super) fn tiles(
+    out: &mut String,
+    header: &Header,
+    verdict: &Verdict,
+    operations: &BTreeMap<&'static str, Ends>,
+) -> fmt::Result {
+    let totals = &verdict.totals;
+    let faults = format!("faults of {} kinds", totals.faults.len());
     let mut tiles = vec![
-        (format!("{:.1} s", ms(summary.length_ms)), "length of the run".to_owned()),
-        (grouped(summary.operations()), "operations".to_owned()),
-        (grouped(summary.records_acknowledged), "records acknowledged".to_owned()),
-        (grouped(summary.records_read), "records read".to_owned()),
         (
-            grouped(summary.faults()),
-            format!("faults of {} kinds", summary.faults.len()),
+            format!("{:.1} s", totals.seconds),
+            "length of the run".to_owned(),
         ),
+        (grouped(totals.operations), "operations".to_owned()),
+        (
+            grouped(totals.acknowledged),
+            "records acknowledged".to_owned(),
+        ),
+        (grouped(totals.read), "records read".to_owned()),
+        (grouped(totals.faults.values().sum()), faults),
     ];
-    if let Some(sends) = sends.filter(|sends| sends.ok > 0) {
+    if let Some(sends) = operations.get("send").filter(|sends| sends.ok > 0) {
         tiles.push((
             format!("{} / {}", micros(sends.p50_us), micros(sends.p99_us)),
             "send, median / 99th percentile".to_owned(),
         ));
     }
-    if let Some(window) = &summary.unavailable {
+    if let Some((name, longest)) = figure(verdict, "unavailability", "longest_seconds") {
+        let key = name.split_once(' ').map_or("", |(_, key)| key);
         tiles.push((
-            format!("{:.2} s", ms(window.lasts_ms)),
-            format!(
-                "longest without an acknowledgement (k{}, at {:.1} s)",
-                window.key,
-                ms(window.since_ms)
-            ),
+            format!("{longest:.2} s"),
+            format!("longest without an acknowledgement ({key})"),
         ));
     }
-    if let Some(recovery) = summary.recovery_ms {
+    if let Some((_, recovered)) = figure(verdict, "recovery", "recovered_seconds") {
         let bound = header.recovery_max_ms.map_or(String::new(), |bound| {
-            format!(" (at most {:.0} s)", ms(bound))
+            format!(
+                " (at most {:.0} s)",
+                seconds(bound.saturating_mul(1_000_000))
+            )
         });
-        tiles.push((format!("{:.2} s", ms(recovery)), format!("recovery after the faults{bound}")));
+        tiles.push((
+            format!("{recovered:.2} s"),
+            format!("recovery after the faults{bound}"),
+        ));
     }
     out.write_str("<div class=\"tiles\">\n")?;
     for (figure, what) in tiles {
@@ -106,6 +117,20 @@ pub(super) fn tiles(out: &mut String, header: &Header, summary: &Summary) -> fmt
     out.write_str("</div>\n")
 }
 
+/// The largest figure of a checker whose name begins like this.
+fn figure<'a>(verdict: &'a Verdict, checker: &str, name: &str) -> Option<(&'a str, f64)> {
+    let finding = verdict
+        .checkers
+        .iter()
+        .find(|finding| finding.name == checker)?;
+    let figures = finding
+        .figures
+        .iter()
+        .filter(|(full, _)| full.starts_with(name));
+    let figures = figures.map(|(full, value)| (full.as_str(), *value));
+    figures.max_by(|(_, a), (_, b)| a.total_cmp(b))
+}
+
 /// One row for each checker.
 pub(super) fn verdict(out: &mut String, verdict: &Verdict) -> fmt::Result {
     out.write_str(
@@ -115,7 +140,9 @@ pub(super) fn verdict(out: &mut String, verdict: &Verdict) -> fmt::Result {
     for checked in &verdict.checkers {
         let (class, word) = badge(checked);
         let figures = checked.figures.iter();
-        let figures: Vec<String> = figures.map(|(name, value)| format!("{name} {value}")).collect();
+        let figures: Vec<String> = figures
+            .map(|(name, value)| format!("{name} {value:.3}"))
+            .collect();
         writeln!(
             out,
             "<tr><td class=\"w\">{}</td><td>{}</td><td class=\"n\">{}</td>\
@@ -130,7 +157,7 @@ pub(super) fn verdict(out: &mut String, verdict: &Verdict) -> fmt::Result {
 }
 
 /// How a row of the verdict ends.
-fn badge(checked: &Checked) -> (&'static str, &'static str) {
+fn badge(checked: &Finding) -> (&'static str, &'static str) {
     match (checked.holds, checked.looked_at) {
         (false, _) => ("bad", "VIOLATED"),
         (true, 0) => ("none", "nothing to look at"),
@@ -140,7 +167,11 @@ fn badge(checked: &Checked) -> (&'static str, &'static str) {
 
 /// Each broken promise with the entries that show it and those around them.
 pub(super) fn violations(out: &mut String, verdict: &Verdict, index: &Index<'_>) -> fmt::Result {
-    let broken: Vec<&Checked> = verdict.checkers.iter().filter(|c| !c.violations.is_empty()).collect();
+    let broken: Vec<&Finding> = verdict
+        .checkers
+        .iter()
+        .filter(|c| !c.violations.is_empty())
+        .collect();
     if broken.is_empty() {
         return Ok(());
     }
@@ -149,11 +180,12 @@ pub(super) fn violations(out: &mut String, verdict: &Verdict, index: &Index<'_>)
         for violation in checked.violations.iter().take(SHOWN_MAX) {
             one_violation(out, checked, violation, index)?;
         }
-        let more = checked.violations.len().saturating_sub(SHOWN_MAX);
+        let told = u64::try_from(checked.violations.len().min(SHOWN_MAX)).unwrap_or(u64::MAX);
+        let more = checked.violated.saturating_sub(told);
         if more > 0 {
             writeln!(
                 out,
-                "<p class=\"soft\">{} has {more} more, in verdict.json.</p>",
+                "<p class=\"soft\">{}: {more} more.</p>",
                 Text(&checked.name)
             )?;
         }
@@ -163,7 +195,7 @@ pub(super) fn violations(out: &mut String, verdict: &Verdict, index: &Index<'_>)
 
 fn one_violation(
     out: &mut String,
-    checked: &Checked,
+    checked: &Finding,
     violation: &Violation,
     index: &Index<'_>,
 ) -> fmt::Result {
@@ -179,7 +211,10 @@ fn one_violation(
     let shown = violation.ops.iter().filter_map(|&op| index.entry(op));
     let times: Vec<u64> = shown.map(|op| op.time).collect();
     if let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) {
-        let (from, to) = (super::page::milliseconds(*first), super::page::milliseconds(*last));
+        let (from, to) = (
+            super::page::milliseconds(*first),
+            super::page::milliseconds(*last),
+        );
         let margin = ((to - from) * 0.2).max(50.0);
         write!(
             out,
@@ -206,16 +241,26 @@ fn entries(out: &mut String, entries: &[&Op], shown: &BTreeSet<u64>) -> fmt::Res
     for op in entries {
         let skipped = before.map_or(0, |before| op.index - before - 1);
         if skipped > 0 {
-            writeln!(out, "<tr class=\"gap\"><td colspan=\"7\">&middot;&middot;&middot; {skipped} between</td></tr>")?;
+            writeln!(
+                out,
+                "<tr class=\"gap\"><td colspan=\"7\">&middot;&middot;&middot; {skipped} between</td></tr>"
+            )?;
         }
         before = Some(op.index);
-        let class = if shown.contains(&op.index) { " class=\"shown\"" } else { "" };
+        let class = if shown.contains(&op.index) {
+            " class=\"shown\""
+        } else {
+            ""
+        };
         let color = match op.kind {
             Kind::Info => " style=\"color:var(--info)\"",
             Kind::Fail => " class=\"soft\"",
             Kind::Invoke | Kind::Ok => "",
         };
-        let error = op.error.as_ref().map_or(String::new(), |e| format!(" ({e})"));
+        let error = op
+            .error
+            .as_ref()
+            .map_or(String::new(), |e| format!(" ({e})"));
         writeln!(
             out,
             "<tr{class}><td class=\"n\">{}</td><td class=\"n\">{:.6}</td><td class=\"n\">{}</td><td>{}</td>\
@@ -234,13 +279,16 @@ fn entries(out: &mut String, entries: &[&Op], shown: &BTreeSet<u64>) -> fmt::Res
 }
 
 /// Operations by kind and outcome.
-pub(super) fn operations(out: &mut String, summary: &Summary) -> fmt::Result {
+pub(super) fn operations(
+    out: &mut String,
+    operations: &BTreeMap<&'static str, Ends>,
+) -> fmt::Result {
     out.write_str(
         "<h2>Operations</h2>\n<div class=\"card scroll\"><table id=\"operations\"><tr><th>f</th>\
          <th class=\"n\">ok</th><th class=\"n\">fail</th><th class=\"n\">info</th>\
          <th class=\"n\">median</th><th class=\"n\">99th percentile</th><th class=\"n\">longest</th></tr>\n",
     )?;
-    for (kind, ends) in &summary.operations {
+    for (kind, ends) in operations {
         writeln!(
             out,
             "<tr><td>{kind}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
@@ -257,12 +305,18 @@ pub(super) fn operations(out: &mut String, summary: &Summary) -> fmt::Result {
 }
 
 /// Faults by kind, and each of them.
-pub(super) fn faults(out: &mut String, summary: &Summary, faults: &[Span<'_>]) -> fmt::Result {
+pub(super) fn faults(out: &mut String, verdict: &Verdict, faults: &[Span<'_>]) -> fmt::Result {
     out.write_str("<h2>Faults</h2>\n<div class=\"card scroll\">")?;
     if faults.is_empty() {
-        return out.write_str("<span class=\"soft\">Nothing was broken in this run.</span></div>\n");
+        return out
+            .write_str("<span class=\"soft\">Nothing was broken in this run.</span></div>\n");
     }
-    let kinds: Vec<String> = summary.faults.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
+    let kinds: Vec<String> = verdict
+        .totals
+        .faults
+        .iter()
+        .map(|(kind, n)| format!("{kind} {n}"))
+        .collect();
     write!(
         out,
         "{}<details><summary>each of them</summary><table><tr><th class=\"n\">from</th>\
@@ -285,7 +339,10 @@ pub(super) fn faults(out: &mut String, summary: &Summary, faults: &[Span<'_>]) -
     }
     let more = faults.len().saturating_sub(FAULTS_MAX);
     if more > 0 {
-        writeln!(out, "<tr><td colspan=\"4\" class=\"soft\">and {more} more</td></tr>")?;
+        writeln!(
+            out,
+            "<tr><td colspan=\"4\" class=\"soft\">and {more} more</td></tr>"
+        )?;
     }
     out.write_str("</table></details></div>\n")
 }

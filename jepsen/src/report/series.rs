@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{
-    calls::{Call, Outcome},
-    summary::quantile,
-};
+use super::{calls::Call, summary::quantile};
 
 /// Most stretches of a run.
-const BINS_MAX: u64 = 600;
+const BINS_MAX: u64 = 400;
 
 /// Lengths of a stretch, in milliseconds: the least is taken that gives no more than [`BINS_MAX`].
 const WIDTHS_MS: [u64; 12] = [
     10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000,
 ];
+
+/// Stands for operations of every kind.
+const ALL: &str = "all";
 
 /// Operations over time, by kind.
 #[derive(Debug, Clone, Serialize)]
@@ -37,10 +37,12 @@ pub(super) fn series(calls: &[Call<'_>], end: u64) -> Series {
     let width_ms = width(end / 1_000_000);
     let mut kinds: BTreeMap<&'static str, [BTreeMap<usize, Vec<u64>>; 3]> = BTreeMap::new();
     for call in calls {
-        let by_outcome = kinds.entry(call.kind()).or_default();
         let bin = bin(call.end, width_ms);
-        if let Some(bins) = by_outcome.get_mut(call.outcome.number()) {
-            bins.entry(bin).or_default().push(call.took() / 1000);
+        for kind in [ALL, call.kind()] {
+            let by_outcome = kinds.entry(kind).or_default();
+            if let Some(bins) = by_outcome.get_mut(call.outcome.number()) {
+                bins.entry(bin).or_default().push(call.took() / 1000);
+            }
         }
     }
     let kinds = kinds.into_iter().map(|(kind, by_outcome)| {
@@ -76,9 +78,4 @@ fn stretch((bin, mut times): (usize, Vec<u64>)) -> Stretch {
         quantile(&times, 990),
         quantile(&times, 1000),
     )
-}
-
-/// Names of outcomes, in the order of [`Series::kinds`].
-pub(super) fn outcomes() -> [&'static str; 3] {
-    Outcome::ALL.map(Outcome::name)
 }

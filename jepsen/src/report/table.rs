@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::{
-    judged::{Checked, Verdict},
+    judged::{Finding, Verdict},
     parts::grouped,
     words,
 };
@@ -20,9 +20,12 @@ const ENTRIES_MAX: usize = 6;
 /// One row for each checker, then what was broken and the entries that show it.
 pub fn table(verdict: &Verdict, ops: &[Op]) -> String {
     let mut table = Table::new();
-    let _styled = table
-        .load_style(presets::UTF8_HORIZONTAL_ONLY)
-        .set_header(["CHECKER", "PROMISE", "LOOKED AT", "VERDICT"]);
+    let _styled = table.load_style(presets::NOTHING).set_header([
+        "CHECKER",
+        "PROMISE",
+        "LOOKED AT",
+        "VERDICT",
+    ]);
     for checked in &verdict.checkers {
         let _row = table.add_row([
             checked.name.clone(),
@@ -34,14 +37,17 @@ pub fn table(verdict: &Verdict, ops: &[Op]) -> String {
     if let Some(column) = table.column_mut(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let mut out = format!("{table}\n");
+    let mut out = String::new();
+    for line in table.lines() {
+        let _infallible = writeln!(out, "{}", line.trim_end());
+    }
     for checked in verdict.checkers.iter().filter(|c| !c.violations.is_empty()) {
         told(&mut out, checked, ops);
     }
     out
 }
 
-fn word(checked: &Checked) -> &'static str {
+fn word(checked: &Finding) -> &'static str {
     match (checked.holds, checked.looked_at) {
         (false, _) => "VIOLATED",
         (true, 0) => "nothing to look at",
@@ -49,7 +55,7 @@ fn word(checked: &Checked) -> &'static str {
     }
 }
 
-fn told(out: &mut String, checked: &Checked, ops: &[Op]) {
+fn told(out: &mut String, checked: &Finding, ops: &[Op]) {
     let _infallible = writeln!(out, "\n{}: {}", checked.name, checked.promise);
     for violation in checked.violations.iter().take(TOLD_MAX) {
         let _infallible = writeln!(out, "  {}", violation.text);
@@ -61,7 +67,8 @@ fn told(out: &mut String, checked: &Checked, ops: &[Op]) {
             let _infallible = writeln!(out, "    {}", words::line(op));
         }
     }
-    let more = checked.violations.len().saturating_sub(TOLD_MAX);
+    let told = u64::try_from(checked.violations.len().min(TOLD_MAX)).unwrap_or(u64::MAX);
+    let more = checked.violated.saturating_sub(told);
     if more > 0 {
         let _infallible = writeln!(out, "  and {more} more");
     }

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use super::calls::name;
-use crate::history::{Action, FaultPhase, Key, Kind, Op, Poll, Process, Read, RegisterOp, Send, Value};
+use crate::history::{
+    Action, FaultPhase, Key, Kind, Op, Poll, Process, Read, RegisterOp, Send, Value,
+};
 
 /// Values and reads that are named one by one; of more, the first and the last.
 const NAMED_MAX: usize = 6;
@@ -21,7 +23,9 @@ pub(super) fn detail(op: &Op) -> String {
     match &op.action {
         Action::Send(send) => sent(send),
         Action::Poll(poll) => polled(poll),
-        Action::Assign(keys) | Action::Subscribe(keys) => list(keys.iter().map(|k| format!("k{k}"))),
+        Action::Assign(keys) | Action::Subscribe(keys) => {
+            list(keys.iter().map(|k| format!("k{k}")))
+        }
         Action::Crash | Action::Recover => String::new(),
         Action::Commit(commit) => {
             let offsets = commit.offsets.iter();
@@ -44,7 +48,8 @@ pub(super) fn detail(op: &Op) -> String {
             None => format!("k{} before {}", trim.key, trim.before),
         },
         Action::Register(register) => {
-            let known = |value: &Option<Value>| value.map_or("nothing".to_owned(), |v| v.to_string());
+            let known =
+                |value: &Option<Value>| value.map_or("nothing".to_owned(), |v| v.to_string());
             let what = match &register.op {
                 RegisterOp::Read(value) => format!("read {}", known(value)),
                 RegisterOp::Write(value) => format!("write {value}"),
