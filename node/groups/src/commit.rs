@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use prost::Message as _;
 use seriatim_cluster::Cluster;
 use seriatim_proto::{error::ErrorCode, internal::v1 as wire, v1};
-use seriatim_runtime::clock::{self, Instant};
+use seriatim_runtime::{
+    clock::{self, Instant},
+    mutant::{self, Mutant},
+};
 use wire::group_command::Command;
 
 use crate::{
@@ -180,6 +183,9 @@ pub(crate) async fn barrier(
     cluster: &Cluster,
     deadline: Instant,
 ) -> Result<(), v1::Error> {
+    if mutant::on(Mutant::StaleCoordinatorServes) {
+        return Ok(());
+    }
     match clock::timeout_at(deadline, shard.group.read_barrier()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
