@@ -75,6 +75,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
     };
     let mut child: Vec<std::ffi::OsString> = vec!["seed".into()];
     child.extend(args.plan.args());
+    if single.is_some() {
+        child.push("--keep".into());
+    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let fleet = Fleet {
         program: std::env::current_exe().context("find this program")?,

@@ -22,10 +22,7 @@ use seriatim_runtime::{
 use seriatim_storage::{Storage, StorageOptions, disk::sim::SimDisk};
 use tokio::sync::mpsc;
 
-use super::{
-    client::TOPIC,
-    rpc::{Answer, Call, Envelope, Switchboard},
-};
+use super::rpc::{Answer, Call, Envelope, Switchboard};
 
 /// Replication port of every node.
 const PORT: u16 = 7402;
@@ -209,12 +206,14 @@ async fn answer(broker: &Broker, call: Call) -> Answer {
         Call::Commit(request) => Answer::Committed(broker.commit_offsets(request).await),
         Call::Offsets(request) => Answer::Offsets(broker.fetch_offsets(request).await),
         Call::Digest {
+            topic,
             partition,
             start,
             end,
         } => {
             let range = Offset(start)..Offset(end);
-            Answer::Digest(digest(broker, partition, range).await)
+            let tp = TopicPartition::new(topic, partition);
+            Answer::Digest(digest(broker, &tp, range).await)
         }
     }
 }
@@ -244,10 +243,9 @@ async fn member_line(
 }
 
 /// Over the batches of this node's replica, stamped headers included.
-async fn digest(broker: &Broker, partition: i32, range: Range<Offset>) -> Option<u64> {
+async fn digest(broker: &Broker, tp: &TopicPartition, range: Range<Offset>) -> Option<u64> {
     let end = range.end;
-    let tp = TopicPartition::new(TOPIC, partition);
-    let partition = broker.cluster().partition(&tp)?;
+    let partition = broker.cluster().partition(tp)?;
     if partition.status().high_watermark < end {
         return None;
     }
