@@ -502,7 +502,7 @@ fn workers(client: &Client) -> Vec<Job> {
         }
         let pause = Duration::from_secs(2);
         jobs.push(Box::pin(workload::trim(client.clone(), partition, pause)));
-        let pause = Duration::from_millis(150);
+        let pause = Duration::from_millis(500);
         jobs.push(Box::pin(workload::conditional(
             client.clone(),
             50,
@@ -511,7 +511,7 @@ fn workers(client: &Client) -> Vec<Job> {
         )));
     }
     for user in 0..3 {
-        let pause = Duration::from_millis(200);
+        let pause = Duration::from_millis(600);
         let ledger = (CELLS, cells::LEDGER);
         let appends = workload::conditional(client.clone(), 60 + user, ledger, pause);
         jobs.push(Box::pin(appends));
@@ -523,7 +523,7 @@ fn workers(client: &Client) -> Vec<Job> {
     let pause = Duration::from_millis(400);
     jobs.push(Box::pin(members::watch(client.clone(), pause)));
     for _ in 1..=3 {
-        let pause = Duration::from_millis(50);
+        let pause = Duration::from_millis(200);
         jobs.push(Box::pin(workload::consume(client.clone(), pause)));
     }
     jobs
