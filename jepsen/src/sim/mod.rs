@@ -1,6 +1,8 @@
 //! Deterministic simulation: whole nodes, clients and faults in one thread, from one seed.
 
 pub mod client;
+pub mod draw;
+pub mod fault;
 pub mod machines;
 pub mod members;
 pub mod nemesis;
@@ -8,5 +10,7 @@ pub mod node;
 pub mod operator;
 pub mod rpc;
 pub mod run;
+pub mod schedule;
+pub mod views;
 pub mod workload;
 pub mod world;

@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use super::{
     client::TOPIC,
     rpc::{Answer, Call, Envelope, Switchboard},
+    views::Views,
 };
 
 /// Replication port of every node.
@@ -47,6 +48,8 @@ pub struct NodeSpec {
     pub net: Net,
     /// Where clients call it.
     pub switchboard: Switchboard,
+    /// Where it shows what it believes.
+    pub views: Views,
     /// A planted bug: producer sessions are ignored, so that a retry is stored twice.
     pub forgets_producers: bool,
 }
@@ -65,12 +68,15 @@ pub async fn run(spec: NodeSpec) {
     loop {
         match start(&spec).await {
             Ok(broker) => {
+                spec.views.up(spec.id, broker.clone());
                 let calls = spec.switchboard.connect(spec.id);
                 serve(&spec, &broker, calls).await;
                 return;
             }
             Err(error) => {
-                tracing::warn!(node = spec.id, error = format!("{error:#}"), "cannot start");
+                let error = format!("{error:#}");
+                tracing::warn!(node = spec.id, error, "cannot start");
+                spec.views.down(spec.id, error);
                 clock::sleep(RESTART).await;
             }
         }

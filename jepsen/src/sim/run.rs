@@ -17,16 +17,19 @@ use seriatim_runtime::{clock, task};
 
 use super::{
     client::{Client, TOPIC},
+    draw::{self, Setting},
     machines::Machines,
     members,
-    nemesis::{Fault, Nemesis},
+    nemesis::{Event, Nemesis},
     operator,
     rpc::{Answer, Call, Switchboard},
+    schedule::Schedule,
     workload,
     world::World,
 };
 use crate::{
     check::{Finding, check},
+    history::FaultPhase,
     seen::History,
 };
 
@@ -56,8 +59,8 @@ pub struct Options {
     pub lying_disks: bool,
     /// A planted bug: producer sessions are ignored.
     pub forgets_producers: bool,
-    /// Only this fault, over and over; any if absent.
-    pub only: Option<Fault>,
+    /// What is broken; drawn from the seed if absent.
+    pub schedule: Option<Schedule>,
 }
 
 impl Default for Options {
@@ -70,7 +73,7 @@ impl Default for Options {
             recovery_max: Duration::from_secs(15),
             lying_disks: false,
             forgets_producers: false,
-            only: None,
+            schedule: None,
         }
     }
 }
@@ -85,6 +88,17 @@ impl Options {
             operator,
             ..self.clone()
         }
+    }
+
+    /// What is broken in a run of this seed.
+    pub fn schedule_of(&self, seed: u64) -> Schedule {
+        let setting = Setting {
+            nodes: self.nodes,
+            partitions: self.partitions,
+            lasts: self.faults_for,
+        };
+        let given = self.schedule.clone();
+        given.unwrap_or_else(|| draw::draw(seed, setting))
     }
 }
 
@@ -132,6 +146,8 @@ struct Run {
     options: Options,
     world: World,
     machines: Machines,
+    nemesis: Nemesis,
+    from_birth: bool,
     switchboard: Switchboard,
     history: Arc<Mutex<History>>,
     crews: usize,
@@ -161,10 +177,13 @@ impl Run {
             options.lying_disks,
             options.forgets_producers,
         );
+        let schedule = options.schedule_of(seed);
         Self {
             options,
             world,
             machines,
+            from_birth: schedule.from_birth,
+            nemesis: Nemesis::new(schedule),
             switchboard,
             history: Arc::default(),
             crews: 0,
@@ -205,7 +224,33 @@ impl Run {
         self.machines.boot_all(&mut self.world)?;
         let partitions = self.options.partitions;
         let crew = self.crew(|client| vec![Box::pin(create_topic(client.clone(), partitions))])?;
-        Ok(self.world.run_until(PATIENCE, || crew.done()))
+        if !self.from_birth {
+            return Ok(self.world.run_until(PATIENCE, || crew.done()));
+        }
+        self.nemesis.begin(self.world.now());
+        let deadline = self.world.now() + self.options.faults_for + PATIENCE;
+        while !crew.done() && self.world.now() < deadline {
+            self.act()?;
+            self.world.step();
+        }
+        Ok(crew.done())
+    }
+
+    /// Breaks and mends what is due.
+    fn act(&mut self) -> io::Result<()> {
+        let events = self.nemesis.act(&mut self.world, &self.machines)?;
+        self.tell(events);
+        Ok(())
+    }
+
+    fn tell(&self, events: Vec<Event>) {
+        let now = self.world.now();
+        let events = events.into_iter();
+        let begun = events.filter(|event| event.phase != FaultPhase::End);
+        let mut history = self.history.lock();
+        history
+            .faults
+            .extend(begun.map(|event| (now, event.detail)));
     }
 
     fn work(&mut self) -> io::Result<()> {
@@ -273,33 +318,17 @@ impl Run {
     }
 
     fn faults(&mut self) -> io::Result<()> {
-        let mut nemesis = Nemesis::new(self.options.nodes);
-        let end = self.world.now() + self.options.faults_for;
-        let mut next = self.world.now() + Duration::from_secs(1);
-        let mut open: Vec<(Duration, Fault)> = Vec::new();
-        while self.world.now() < end {
-            let now = self.world.now();
-            let (due, rest) = open.into_iter().partition(|(until, _)| *until <= now);
-            open = rest;
-            let due: Vec<(Duration, Fault)> = due;
-            for (_, fault) in due {
-                self.machines.mend(&mut self.world, fault)?;
-            }
-            if next <= now {
-                let mut strike = nemesis.strike();
-                strike.fault = self.options.only.unwrap_or(strike.fault);
-                let what = self.machines.break_by(&mut self.world, strike.fault);
-                tracing::info!(at = ?now, what, "fault");
-                self.history.lock().faults.push((now, what));
-                open.push((now + strike.lasts, strike.fault));
-                next = now + strike.then;
-            }
+        let begin = self.world.now();
+        if !self.from_birth {
+            self.nemesis.begin(begin);
+        }
+        while !self.nemesis.is_over() || self.world.now() < begin + self.options.faults_for {
+            self.act()?;
             self.world.step();
         }
-        for (_, fault) in open {
-            self.machines.mend(&mut self.world, fault)?;
-        }
-        self.machines.boot_all(&mut self.world)
+        let events = self.nemesis.finish(&mut self.world, &self.machines)?;
+        self.tell(events);
+        Ok(())
     }
 }
 

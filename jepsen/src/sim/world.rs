@@ -25,6 +25,8 @@ pub struct World {
     now: Duration,
     net: SimNet,
     hosts: BTreeMap<String, Host>,
+    /// By how much the wall clocks of machines are wrong, in milliseconds.
+    wrong_clocks: BTreeMap<String, i64>,
 }
 
 #[derive(Debug)]
@@ -33,6 +35,8 @@ struct Host {
     executor: Runtime,
     /// A moment in the executor's clock, and the world's time then.
     origin: (Instant, Duration),
+    /// Since when its process is stopped.
+    paused: Option<Duration>,
 }
 
 impl World {
@@ -46,6 +50,7 @@ impl World {
             now: Duration::ZERO,
             net: SimNet::new(seed, LinkOptions::default()),
             hosts: BTreeMap::new(),
+            wrong_clocks: BTreeMap::new(),
         }
     }
 
@@ -77,16 +82,39 @@ impl World {
         ));
         let executor = builder.build()?;
         let now = self.now;
+        let wrong_ms = self.wrong_by(host);
         let origin = executor.block_on(async move {
-            enter(now);
+            enter(now, wrong_ms);
             let _program = task::spawn("program", program);
             (Instant::now(), now)
         });
-        let host = self
-            .hosts
-            .insert(host.to_owned(), Host { executor, origin });
+        let host = self.hosts.insert(
+            host.to_owned(),
+            Host {
+                executor,
+                origin,
+                paused: None,
+            },
+        );
         drop(host);
         Ok(())
+    }
+
+    /// Stops the host's process where it is, or lets it go on. Its clocks go on meanwhile.
+    pub fn pause(&mut self, host: &str, paused: bool) {
+        let now = self.now;
+        if let Some(host) = self.hosts.get_mut(host) {
+            host.paused = paused.then_some(now);
+        }
+    }
+
+    /// From now on the wall clock of the host's machine is wrong by so much, whatever runs on it.
+    pub fn set_clock(&mut self, host: &str, wrong_ms: i64) {
+        let _before = self.wrong_clocks.insert(host.to_owned(), wrong_ms);
+    }
+
+    fn wrong_by(&self, host: &str) -> i64 {
+        self.wrong_clocks.get(host).copied().unwrap_or_default()
     }
 
     /// Ends a host at once: none of its tasks runs again, nothing is flushed.
@@ -102,11 +130,19 @@ impl World {
     /// Every host runs for one [`STEP`].
     pub fn step(&mut self) {
         let until = self.now + STEP;
-        for host in self.hosts.values() {
+        for (name, host) in &self.hosts {
             let (instant, time) = host.origin;
-            let now = self.now;
+            if host.paused.is_some() {
+                continue;
+            }
+            let (now, wrong_ms) = (self.now, self.wrong_by(name));
             host.executor.block_on(async move {
-                enter(now);
+                // What has ended while the process was stopped has all ended now.
+                let behind = (instant + (now - time)).saturating_duration_since(Instant::now());
+                if !behind.is_zero() {
+                    tokio::time::advance(behind).await;
+                }
+                enter(now, wrong_ms);
                 tokio::time::sleep_until(instant + (until - time)).await;
             });
         }
@@ -141,9 +177,9 @@ impl Drop for World {
 }
 
 /// Sets the clocks of this thread for the executor that runs now.
-fn enter(now: Duration) {
+fn enter(now: Duration, wrong_ms: i64) {
     let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX / 2);
-    clock::simulate_wall_clock(START_MS + now_ms);
+    clock::simulate_wall_clock(START_MS + now_ms + wrong_ms);
     sim::clock::enter(now);
 }
 

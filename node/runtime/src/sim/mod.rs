@@ -2,10 +2,13 @@
 //! several executors of one thread share.
 
 pub mod clock;
+mod faults;
 mod network;
 mod pipe;
+mod quality;
 mod stream;
 #[cfg(test)]
 mod tests;
 
 pub use network::{LinkOptions, SimNet};
+pub use quality::Quality;

@@ -60,8 +60,20 @@ impl AsyncWrite for SimStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let at = self.shared.arrival(buf.len());
-        self.sends.lock().write(at, buf, cx.waker())
+        let now = clock::time();
+        let (left, bytes, quality) = {
+            let mut sends = self.sends.lock();
+            let bytes = buf.len().min(sends.room());
+            (sends.leaves(now, bytes), bytes, sends.quality)
+        };
+        let at = self.shared.arrival(left, bytes, quality);
+        let written = ready!(self.sends.lock().write(at, buf, cx.waker()))?;
+        if self.sends.lock().is_refused() {
+            // The other end's host knows nothing of this connection.
+            self.receives.lock().break_reader(at);
+            self.sends.lock().break_writer();
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -73,7 +85,8 @@ impl AsyncWrite for SimStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let at = self.shared.arrival(0);
+        let quality = self.sends.lock().quality;
+        let at = self.shared.soon(quality);
         self.sends.lock().close(at);
         Poll::Ready(Ok(()))
     }
@@ -81,7 +94,8 @@ impl AsyncWrite for SimStream {
 
 impl Drop for SimStream {
     fn drop(&mut self) {
-        let at = self.shared.arrival(0);
+        let quality = self.sends.lock().quality;
+        let at = self.shared.soon(quality);
         self.sends.lock().close(at);
         self.receives.lock().deafen();
     }
