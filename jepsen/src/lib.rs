@@ -4,6 +4,7 @@
 //! virtual time. A failure names its seed.
 
 pub mod check;
+pub mod entropy;
 pub mod history;
 pub mod seen;
 pub mod sim;

@@ -104,7 +104,7 @@ struct Kind {
     draw: fn(&mut Draw) -> Fault,
 }
 
-const KINDS: [Kind; 27] = [
+const KINDS: [Kind; 28] = [
     kind("kill", 8, Draw::kill),
     kind("crash-loop", 2, Draw::crash_loop),
     kind("rolling-kill", 1, Draw::rolling_kill),
@@ -132,6 +132,7 @@ const KINDS: [Kind; 27] = [
     kind("bad-disk", 3, Draw::bad_disk),
     kind("bit-rot", 3, Draw::bit_rot),
     kind("clock-jump", 3, Draw::clock_jump),
+    kind("clock-drift", 3, Draw::clock_drift),
 ];
 
 const fn kind(name: &'static str, weight: u32, draw: fn(&mut Draw) -> Fault) -> Kind {
@@ -175,7 +176,10 @@ const THEMES: [(&str, &[&str]); 8] = [
         "damage",
         &["bit-rot", "lose-disk", "kill", "power-loss", "isolate"],
     ),
-    ("clocks", &["clock-jump", "pause", "kill", "isolate"]),
+    (
+        "clocks",
+        &["clock-jump", "clock-drift", "pause", "kill", "isolate"],
+    ),
 ];
 
 fn pick<T: Copy>(rng: &mut SmallRng, all: &[T]) -> T {
@@ -500,6 +504,13 @@ impl Draw {
         Fault::ClockJump {
             who: self.one_or_all(),
             by_ms,
+        }
+    }
+
+    fn clock_drift(&mut self) -> Fault {
+        Fault::ClockDrift {
+            who: self.one_or_all(),
+            percent: self.rng.random_range(50..=200),
         }
     }
 }

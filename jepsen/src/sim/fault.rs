@@ -270,6 +270,13 @@ pub enum Fault {
         /// Forward, or back.
         by_ms: i64,
     },
+    /// The wall clock, and all that a node waits for, runs at another speed.
+    ClockDrift {
+        /// Whose.
+        who: Who,
+        /// Of what is right.
+        percent: u32,
+    },
 }
 
 fn is_zero(n: &u64) -> bool {
@@ -329,6 +336,7 @@ impl Fault {
             Self::BadDisk { .. } => "bad-disk",
             Self::BitRot { .. } => "bit-rot",
             Self::ClockJump { .. } => "clock-jump",
+            Self::ClockDrift { .. } => "clock-drift",
         }
     }
 
@@ -350,7 +358,8 @@ impl Fault {
             | Self::FullDisk { who, .. }
             | Self::FullOnce { who, .. }
             | Self::BadDisk { who, .. }
-            | Self::ClockJump { who, .. } => vec![*who],
+            | Self::ClockJump { who, .. }
+            | Self::ClockDrift { who, .. } => vec![*who],
             Self::OneWay { from, to } => vec![*from, *to],
             Self::LoseDisk { node } | Self::BitRot { node, .. } => vec![Who::Node(*node)],
             Self::Reset { a, b } => vec![Who::Node(*a), Who::Node(*b)],
@@ -402,6 +411,9 @@ impl Fault {
             }
             Self::Ghosts { percent: n, .. } | Self::RepeatCalls { percent: n, .. } => percent(*n),
             Self::LoseCalls { requests, answers } => percent(*requests).and(percent(*answers)),
+            Self::ClockDrift { percent: n, .. } if !(25..=400).contains(n) => {
+                Err(format!("{n} percent; write 25 to 400"))
+            }
             Self::CrashLoop { lives_ms: 0, .. }
             | Self::RollingKill { down_ms: 0 }
             | Self::Flap { every_ms: 0, .. } => Err("an interval of 0 ms".to_owned()),
@@ -513,6 +525,9 @@ impl fmt::Display for Fault {
                     Rot::Small => "a small file",
                 };
                 write!(f, "a bit of {file} of n{node} flips")
+            }
+            Self::ClockDrift { who, percent } => {
+                write!(f, "the clocks of {who} run at {percent} % of their speed")
             }
             Self::ClockJump { who, by_ms } => {
                 write!(f, "the clock of {who} is wrong by {by_ms} ms")

@@ -2,6 +2,8 @@
 
 use std::{io, time::Duration};
 
+use seriatim_runtime::sim::clock::Speed;
+
 use super::{
     fault::{Fault, Rot, Who},
     machines::Machines,
@@ -287,6 +289,10 @@ impl Open {
             Fault::ClockJump { by_ms, .. } => {
                 each(&mut |n| world.set_clock(&node::host(n), by_ms));
             }
+            Fault::ClockDrift { percent, .. } => {
+                let speed = Speed::percent(percent);
+                each(&mut |n| world.set_speed(&node::host(n), speed));
+            }
             Fault::LoseCalls { .. } | Fault::SlowCalls { .. } | Fault::RepeatCalls { .. } => {
                 self.on_lines(machines, true);
             }
@@ -430,6 +436,7 @@ impl Open {
         match self.fault {
             Fault::Pause { .. } => world.pause(&host, false),
             Fault::ClockJump { .. } => world.set_clock(&host, 0),
+            Fault::ClockDrift { .. } => world.set_speed(&host, Speed::RIGHT),
             Fault::SlowLink { .. } => Machines::change_quality(world, node, |quality| {
                 (quality.delay, quality.bytes_per_s) = (zero, None);
             }),

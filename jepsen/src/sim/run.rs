@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -29,6 +30,7 @@ use super::{
 };
 use crate::{
     check::{Finding, check},
+    entropy,
     history::FaultPhase,
     seen::History,
 };
@@ -122,8 +124,21 @@ impl Verdict {
     }
 }
 
-/// Runs one seed.
+/// Runs one seed, on a thread of its own whose random bytes all follow from it.
 pub fn run(seed: u64, options: &Options) -> io::Result<Verdict> {
+    let options = options.clone();
+    let thread = thread::Builder::new().name(format!("seed-{seed}"));
+    let running = thread.spawn(move || {
+        entropy::seed(seed);
+        run_here(seed, &options)
+    })?;
+    match running.join() {
+        Ok(verdict) => verdict,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+fn run_here(seed: u64, options: &Options) -> io::Result<Verdict> {
     let mut run = Run::new(seed, options.clone());
     if run.form()? {
         run.work()?;

@@ -1,20 +1,37 @@
 //! Hosts that take turns in one thread, each with its own executor under one virtual time.
+//!
+//! Time goes on in whole milliseconds, from one at which some host has something to do to the next such
+//! one: a timer of its own ends, or another host has woken one of its tasks. A message takes at least
+//! [`STEP`], so the order of the turns within one millisecond cannot be seen.
 
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Poll, Waker},
+    time::Duration,
+};
 
+use parking_lot::Mutex;
 use seriatim_runtime::{
     clock, rng,
-    sim::{self, LinkOptions, SimNet},
+    sim::{self, LinkOptions, SimNet, clock::Speed, trace, wakes::Wakes},
     task,
 };
-use tokio::{
-    runtime::{Builder, Runtime},
-    time::Instant,
-};
+use tokio::runtime::{Builder, Runtime, RuntimeMetrics};
 
-/// How long a host runs before the next one has its turn. Messages take at least as long, so the
-/// order of the turns cannot be seen.
+/// The grain of time. Messages take at least as long.
 pub const STEP: Duration = Duration::from_millis(1);
+
+/// Most of what one [`World::step`] goes on, so that whoever steps can do something in time.
+const STRIDE: Duration = Duration::from_millis(5);
+
+/// How long a host may go without a turn. The ends of timers that were not made through the seams
+/// (by libraries that use tokio alone) are not known: they are this late at most.
+const UNSEEN: Duration = Duration::from_millis(20);
 
 /// The wall clock at the beginning of every simulation: 2026-01-01.
 const START_MS: i64 = 1_767_225_600_000;
@@ -25,27 +42,141 @@ pub struct World {
     now: Duration,
     net: SimNet,
     hosts: BTreeMap<String, Host>,
-    /// By how much the wall clocks of machines are wrong, in milliseconds.
-    wrong_clocks: BTreeMap<String, i64>,
+    /// Clocks of machines that are wrong; whatever runs on them sees them.
+    wrong_clocks: BTreeMap<String, WrongClock>,
+}
+
+/// What is wrong with a machine's clock.
+#[derive(Debug, Clone, Copy)]
+struct WrongClock {
+    speed: Speed,
+    /// How much later than it is the wall clock says, in nanoseconds.
+    ahead_ns: i128,
+}
+
+impl Default for WrongClock {
+    fn default() -> Self {
+        Self {
+            speed: Speed::RIGHT,
+            ahead_ns: 0,
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Host {
     /// Everything the host runs; dropped, it is as if its process were killed.
     executor: Runtime,
-    /// A moment in the executor's clock, and the world's time then.
-    origin: (Instant, Duration),
-    /// Since when its process is stopped.
-    paused: Option<Duration>,
+    metrics: RuntimeMetrics,
+    idle: Arc<Idle>,
+    /// The world's time that the executor's clock shows; never more than the world's.
+    shown: Duration,
+    /// When its timers end, those made through the seams.
+    wakes: Wakes,
+    /// It uses timers that the seams do not see, and needs them in time.
+    foreign_timers: bool,
+    /// Its process is stopped.
+    paused: bool,
+}
+
+/// Ends a turn once no task of an executor can go on: tokio says so just before it would wait.
+#[derive(Debug, Default)]
+struct Idle {
+    is: AtomicBool,
+    waiting: Mutex<Option<Waker>>,
+}
+
+impl Idle {
+    fn set(&self) {
+        self.is.store(true, Ordering::Relaxed);
+        if let Some(waker) = self.waiting.lock().take() {
+            waker.wake();
+        }
+    }
+
+    async fn wait(&self) {
+        self.is.store(false, Ordering::Relaxed);
+        std::future::poll_fn(|cx| {
+            if self.is.load(Ordering::Relaxed) {
+                return Poll::Ready(());
+            }
+            *self.waiting.lock() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Host {
+    fn new(now: Duration) -> io::Result<Self> {
+        let idle = Arc::new(Idle::default());
+        let parks = Arc::clone(&idle);
+        let executor = Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .on_thread_park(move || parks.set())
+            .build()?;
+        Ok(Self {
+            metrics: executor.metrics(),
+            executor,
+            idle,
+            shown: now,
+            wakes: Wakes::default(),
+            foreign_timers: false,
+            paused: false,
+        })
+    }
+
+    /// When it is to have its next turn, after a turn of all hosts at `now`.
+    fn next(&self, now: Duration) -> Option<Duration> {
+        if self.paused {
+            return None;
+        }
+        if self.foreign_timers || self.metrics.global_queue_depth() > 0 {
+            return Some(now + STEP);
+        }
+        let unseen = self.shown + UNSEEN;
+        let first = self.wakes.first().map_or(unseen, |first| first.min(unseen));
+        Some(first.max(now + STEP))
+    }
+
+    fn is_due(&self, now: Duration) -> bool {
+        let woken = || self.metrics.global_queue_depth() > 0;
+        let ended = || self.wakes.first().is_some_and(|first| first <= now);
+        let unseen = || self.foreign_timers || self.shown + UNSEEN <= now;
+        !self.paused && (ended() || woken() || unseen())
+    }
+
+    /// Runs `first` and whatever can go on at `now`.
+    fn turn(&mut self, name: &str, now: Duration, clock: &mut WrongClock, first: impl FnOnce()) {
+        let (behind, shown) = (now.saturating_sub(self.shown), self.shown);
+        let (passes, was) = (clock.speed.shown(behind), *clock);
+        clock.ahead_ns += nanos(passes) - nanos(behind);
+        self.shown = now;
+        std::mem::take(&mut self.wakes).enter();
+        let idle = Arc::clone(&self.idle);
+        self.executor.block_on(async move {
+            enter(shown, was);
+            if !passes.is_zero() {
+                tokio::time::advance(passes).await;
+            }
+            trace::turn(name);
+            first();
+            idle.wait().await;
+        });
+        self.wakes = Wakes::leave();
+        self.wakes.pass(now);
+        sim::clock::stand_still(now);
+    }
 }
 
 impl World {
-    /// An empty world. Faults, delays and all that this project draws follow from `seed`. The order in
-    /// which tokio wakes several tasks that wait for one value does so only if built with
-    /// `--cfg tokio_unstable`, and then about half of all seeds give the same run twice.
+    /// An empty world. Everything that happens in it follows from `seed`, if it is made on a thread
+    /// whose random bytes do too (see [`crate::entropy`]) in a process that did nothing before.
     pub fn new(seed: u64) -> Self {
         rng::seed(seed);
         task::simulate(true);
+        sim::clock::stand_still(Duration::ZERO);
         Self {
             now: Duration::ZERO,
             net: SimNet::new(seed, LinkOptions::default()),
@@ -70,83 +201,77 @@ impl World {
     }
 
     /// Starts a host with one program. The host stays up when the program ends.
-    pub fn boot<F>(&mut self, host: &str, program: F) -> io::Result<()>
+    pub fn boot<F>(&mut self, name: &str, program: F) -> io::Result<()>
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let mut builder = Builder::new_current_thread();
-        let _builder = builder.enable_time().start_paused(true);
-        #[cfg(tokio_unstable)]
-        let _builder = builder.rng_seed(tokio::runtime::RngSeed::from_bytes(
-            &rng::u64().to_be_bytes(),
-        ));
-        let executor = builder.build()?;
-        let now = self.now;
-        let wrong_ms = self.wrong_by(host);
-        let origin = executor.block_on(async move {
-            enter(now, wrong_ms);
+        self.kill(name);
+        let mut host = Host::new(self.now)?;
+        let clock = self.wrong_clocks.entry(name.to_owned()).or_default();
+        host.turn(name, self.now, clock, move || {
             let _program = task::spawn("program", program);
-            (Instant::now(), now)
         });
-        let host = self.hosts.insert(
-            host.to_owned(),
-            Host {
-                executor,
-                origin,
-                paused: None,
-            },
-        );
-        drop(host);
+        let _none = self.hosts.insert(name.to_owned(), host);
         Ok(())
     }
 
-    /// Stops the host's process where it is, or lets it go on. Its clocks go on meanwhile.
-    pub fn pause(&mut self, host: &str, paused: bool) {
-        let now = self.now;
+    /// Gives the host a turn every [`STEP`]: its timers are not all made through the seams.
+    pub fn heed_foreign_timers(&mut self, host: &str) {
         if let Some(host) = self.hosts.get_mut(host) {
-            host.paused = paused.then_some(now);
+            host.foreign_timers = true;
         }
     }
 
-    /// From now on the wall clock of the host's machine is wrong by so much, whatever runs on it.
-    pub fn set_clock(&mut self, host: &str, wrong_ms: i64) {
-        let _before = self.wrong_clocks.insert(host.to_owned(), wrong_ms);
+    /// Stops the host's process where it is, or lets it go on. Its clock goes on meanwhile.
+    pub fn pause(&mut self, host: &str, paused: bool) {
+        if let Some(host) = self.hosts.get_mut(host) {
+            host.paused = paused;
+        }
     }
 
-    fn wrong_by(&self, host: &str) -> i64 {
-        self.wrong_clocks.get(host).copied().unwrap_or_default()
+    /// From now on the wall clock of the host's machine is wrong by so much.
+    pub fn set_clock(&mut self, host: &str, wrong_ms: i64) {
+        let clock = self.wrong_clocks.entry(host.to_owned()).or_default();
+        clock.ahead_ns = i128::from(wrong_ms) * 1_000_000;
+    }
+
+    /// From now on all clocks of the host's machine run at this speed, and with them the time that its
+    /// timers take. When it is right again, so is the wall clock.
+    pub fn set_speed(&mut self, host: &str, speed: Speed) {
+        let clock = self.wrong_clocks.entry(host.to_owned()).or_default();
+        clock.speed = speed;
+        if speed == Speed::RIGHT {
+            clock.ahead_ns = 0;
+        }
     }
 
     /// Ends a host at once: none of its tasks runs again, nothing is flushed.
     pub fn kill(&mut self, host: &str) {
         if let Some(host) = self.hosts.remove(host) {
-            let inside = host.executor.enter();
-            sim::clock::enter(self.now);
-            drop(inside);
+            sim::clock::stand_still(self.now);
             host.executor.shutdown_background();
         }
     }
 
-    /// Every host runs for one [`STEP`].
+    /// Goes on to the next moment at which a host has something to do, or a little less far.
     pub fn step(&mut self) {
-        let until = self.now + STEP;
-        for (name, host) in &self.hosts {
-            let (instant, time) = host.origin;
-            if host.paused.is_some() {
-                continue;
+        self.step_until(self.now + STRIDE);
+    }
+
+    /// Goes on to the next moment at which a host has something to do, at most to `limit` but at
+    /// least one [`STEP`], and lets every host do it.
+    pub fn step_until(&mut self, limit: Duration) {
+        let next = self.hosts.values().filter_map(|host| host.next(self.now));
+        let next = next.min().unwrap_or(limit).min(limit);
+        self.now = next.max(self.now + STEP);
+        sim::clock::stand_still(self.now);
+        for (name, host) in &mut self.hosts {
+            if host.is_due(self.now) {
+                let clock = self.wrong_clocks.get_mut(name);
+                let clock = clock.expect("a host that was booted has a clock");
+                host.turn(name, self.now, clock, || {});
             }
-            let (now, wrong_ms) = (self.now, self.wrong_by(name));
-            host.executor.block_on(async move {
-                // What has ended while the process was stopped has all ended now.
-                let behind = (instant + (now - time)).saturating_duration_since(Instant::now());
-                if !behind.is_zero() {
-                    tokio::time::advance(behind).await;
-                }
-                enter(now, wrong_ms);
-                tokio::time::sleep_until(instant + (until - time)).await;
-            });
         }
-        self.now = until;
     }
 
     /// Steps until `done` says so; `false` if it does not within `limit`.
@@ -156,7 +281,7 @@ impl World {
             if self.now >= deadline {
                 return false;
             }
-            self.step();
+            self.step_until(deadline);
         }
         true
     }
@@ -177,10 +302,14 @@ impl Drop for World {
 }
 
 /// Sets the clocks of this thread for the executor that runs now.
-fn enter(now: Duration, wrong_ms: i64) {
-    let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX / 2);
-    clock::simulate_wall_clock(START_MS + now_ms + wrong_ms);
-    sim::clock::enter(now);
+fn enter(now: Duration, wrong: WrongClock) {
+    let now_ms = (nanos(now) + wrong.ahead_ns).div_euclid(1_000_000);
+    clock::simulate_wall_clock(START_MS + i64::try_from(now_ms).unwrap_or(i64::MAX / 2));
+    sim::clock::enter_at(now, wrong.speed);
+}
+
+fn nanos(time: Duration) -> i128 {
+    i128::try_from(time.as_nanos()).unwrap_or(i128::MAX / 4)
 }
 
 #[cfg(test)]

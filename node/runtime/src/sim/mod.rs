@@ -9,6 +9,8 @@ mod quality;
 mod stream;
 #[cfg(test)]
 mod tests;
+pub mod trace;
+pub mod wakes;
 
 pub use network::{LinkOptions, SimNet};
 pub use quality::Quality;

@@ -321,13 +321,13 @@ impl Network for HostNet {
             loop {
                 let quality = self.shared.lock().quality(&self.name, host_of(address));
                 let at = self.shared.soon(quality);
-                tokio::time::sleep_until(clock::instant(at)).await;
+                crate::clock::sleep_until(clock::instant(at)).await;
                 if let Attempt::Connected(stream) = self.attempt(address)? {
                     let at = self.shared.soon(quality);
-                    tokio::time::sleep_until(clock::instant(at)).await;
+                    crate::clock::sleep_until(clock::instant(at)).await;
                     return Ok(Stream::simulated(Box::new(stream)));
                 }
-                tokio::time::sleep(SYN_RETRY).await;
+                crate::clock::sleep(SYN_RETRY).await;
             }
         })
     }

@@ -16,6 +16,7 @@ use super::{
     clock,
     network::Shared,
     pipe::{Found, SharedPipe},
+    trace, wakes,
 };
 
 #[derive(Debug)]
@@ -45,7 +46,9 @@ impl AsyncRead for SimStream {
                     return Poll::Ready(Ok(()));
                 }
                 Found::Later(at) => {
-                    let sleep = tokio::time::sleep_until(clock::instant(at));
+                    let at = clock::instant(at);
+                    wakes::expect(at);
+                    let sleep = tokio::time::sleep_until(at);
                     let arrival = this.arrival.insert(Box::pin(sleep));
                     ready!(arrival.as_mut().poll(cx));
                 }
@@ -68,6 +71,8 @@ impl AsyncWrite for SimStream {
         };
         let at = self.shared.arrival(left, bytes, quality);
         let written = ready!(self.sends.lock().write(at, buf, cx.waker()))?;
+        let arrives = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+        trace::event("send", arrives, buf.get(..written).unwrap_or_default());
         if self.sends.lock().is_refused() {
             // The other end's host knows nothing of this connection.
             self.receives.lock().break_reader(at);

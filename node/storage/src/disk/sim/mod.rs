@@ -16,6 +16,7 @@ use std::{
 
 use parking_lot::Mutex;
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
+use seriatim_runtime::sim::trace;
 
 use self::{
     faults::{Faults, Room},
@@ -145,6 +146,11 @@ impl State {
             .change(NameOp::Put(path.to_owned(), Node::File(inode)));
         Ok(inode)
     }
+}
+
+/// A file and a position in it as one number, for the trace.
+fn file_number(inode: usize, position: usize) -> u64 {
+    (len64(inode) << 40) | len64(position)
 }
 
 impl Disk for SimDisk {
@@ -323,7 +329,10 @@ impl DiskFile for SimFile {
         let _alive = state.inode(self.inode, self.epoch)?;
         let room = state.faults.write()?;
         let inode = state.inode(self.inode, self.epoch)?;
-        let mut bytes: Vec<u8> = slices.iter().flat_map(|s| s.iter().copied()).collect();
+        let mut bytes = Vec::with_capacity(slices.iter().map(|s| s.len()).sum());
+        slices
+            .iter()
+            .for_each(|slice| bytes.extend_from_slice(slice));
         let position = len_usize(position);
         let room = match room {
             Room::Enough => bytes.len(),
@@ -332,6 +341,7 @@ impl DiskFile for SimFile {
         };
         let short = room < bytes.len();
         bytes.truncate(room);
+        trace::event("write", file_number(self.inode, position), &bytes);
         inode.write(position, bytes);
         if short {
             return Err(io::ErrorKind::StorageFull.into());
@@ -342,6 +352,7 @@ impl DiskFile for SimFile {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         let _alive = state.inode(self.inode, self.epoch)?;
+        trace::event("sync", file_number(self.inode, 0), &[]);
         if state.faults.sync()? {
             state.inode(self.inode, self.epoch)?.sync();
         }

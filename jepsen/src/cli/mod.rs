@@ -1,0 +1,80 @@
+//! The commands, one file each.
+//!
+//! Results go to standard output, everything else to standard error; the exit code is 0 only on a
+//! clean verdict, 1 on a broken promise, 2 if the command could not do what it was asked for.
+
+mod run;
+mod sim;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "seriatim-jepsen",
+    version,
+    about = "Breaks whole clusters and judges them"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Break clusters under load and judge what their clients saw.
+    Run(run::Args),
+}
+
+/// What a command that could do its work came to.
+pub(crate) type Outcome = anyhow::Result<Clean>;
+
+/// Whether every promise was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Clean(pub(crate) bool);
+
+/// Reads the command line and does what it says.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_unset| "off".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let outcome = match cli.command {
+        Command::Run(args) => run::run(args),
+    };
+    match outcome {
+        Ok(Clean(true)) => ExitCode::SUCCESS,
+        Ok(Clean(false)) => ExitCode::FAILURE,
+        Err(error) => {
+            report(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "an error of the command itself")]
+fn report(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_world_must_be_chosen() {
+        let error = Cli::try_parse_from(["seriatim-jepsen", "run"]).unwrap_err();
+        assert!(error.to_string().contains("--sim"), "{error}");
+    }
+}
