@@ -9,5 +9,6 @@ pub mod operator;
 pub mod real;
 pub mod rpc;
 pub mod run;
+mod stop;
 pub mod workload;
 pub mod world;
