@@ -257,6 +257,7 @@ impl<'a> Run<'a> {
                 members: 3,
                 fleeting: 1,
                 trim_every: Some(Duration::from_secs(5)),
+                ..Mix::default()
             },
             admin,
             failures: Mutex::default(),
