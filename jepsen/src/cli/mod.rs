@@ -3,6 +3,8 @@
 //! Results go to standard output, everything else to standard error; the exit code is 0 only on a
 //! clean verdict, 1 on a broken promise, 2 if the command could not do what it was asked for.
 
+mod disk;
+mod live;
 mod plan;
 mod progress;
 mod run;
@@ -32,6 +34,9 @@ enum Command {
     /// Run one seed in this process and tell the result as JSON: what `run` starts.
     #[command(hide = true)]
     Seed(seed::Args),
+    /// Be a disk that can be told to fail, for one node of a live run.
+    #[command(hide = true)]
+    FuseDisk(disk::Args),
 }
 
 /// What a command that could do its work came to.
@@ -51,8 +56,9 @@ pub(crate) fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let outcome = match cli.command {
-        Command::Run(args) => run::run(&args),
+        Command::Run(args) => run::run(args),
         Command::Seed(args) => seed::run(&args),
+        Command::FuseDisk(args) => disk::run(&args),
     };
     match outcome {
         Ok(Clean(true)) => ExitCode::SUCCESS,

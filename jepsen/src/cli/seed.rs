@@ -21,12 +21,17 @@ use seriatim_jepsen::{
 };
 use seriatim_runtime::sim::trace;
 
-use super::{Clean, Outcome, plan::Plan};
+use super::{
+    Clean, Outcome,
+    plan::{Given, Plan},
+};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     plan: Plan,
+    #[command(flatten)]
+    given: Given,
     /// Write a line for each event to this file.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -42,10 +47,11 @@ pub(crate) fn run(args: &Args) -> Outcome {
     set_parent_process_death_signal(Some(Signal::KILL)).context("ask to end with the parent")?;
     panics::remember();
     let lines = args.trace.as_ref().map(trace_to).transpose()?;
-    let verdict = run_seed(args.seed, &args.plan.options(args.seed), lines);
+    let options = args.plan.options(args.seed, &args.given)?;
+    let verdict = run_seed(args.seed, &options, lines);
     let verdict = verdict.context("run the seed")?;
     let outcome = outcome(&verdict, panics::take());
-    if let Some(dir) = &args.plan.out
+    if let Some(dir) = &args.given.out
         && (args.keep || !outcome.holds())
     {
         save(&verdict, dir)?;

@@ -2,6 +2,8 @@
 
 pub mod cells;
 pub mod client;
+pub mod draw;
+pub mod fault;
 pub mod fleet;
 pub mod machines;
 pub mod members;
@@ -12,6 +14,9 @@ pub mod outcome;
 pub mod real;
 pub mod rpc;
 pub mod run;
+pub mod schedule;
+mod stop;
 pub mod summary;
+pub mod views;
 pub mod workload;
 pub mod world;

@@ -22,7 +22,11 @@ use seriatim_runtime::{
 use seriatim_storage::{Storage, StorageOptions, disk::sim::SimDisk};
 use tokio::sync::mpsc;
 
-use super::rpc::{Answer, Call, Envelope, Switchboard};
+use super::{
+    rpc::{Answer, Call, Envelope, Switchboard},
+    stop::{self, Running},
+    views::Views,
+};
 
 /// Replication port of every node.
 const PORT: u16 = 7402;
@@ -49,6 +53,8 @@ pub struct NodeSpec {
     pub net: Net,
     /// Where clients call it.
     pub switchboard: Switchboard,
+    /// Where it shows what it believes.
+    pub views: Views,
     /// A planted bug: producer sessions are ignored, so that a retry is stored twice.
     pub forgets_producers: bool,
     /// Shards of the consumer groups.
@@ -76,37 +82,51 @@ pub async fn run(spec: NodeSpec) {
     loop {
         let tasks = TaskGroup::new();
         match start(&spec, &tasks).await {
-            Ok(broker) => {
-                if spec.grpc {
-                    serve_grpc(&spec, &broker, &tasks).await;
-                }
-                let calls = spec.switchboard.connect(spec.id);
-                serve(&spec, &broker, calls).await;
+            Ok(running) => {
+                let broker = running.broker.clone();
+                let grpc = match spec.grpc {
+                    true => serve_grpc(&spec, &running.broker, &tasks).await,
+                    false => None,
+                };
+                spec.views.up(spec.id, broker.clone());
+                let mut calls = spec.switchboard.connect(spec.id);
+                serve(&spec, &running.broker, &mut calls).await;
+                stop::stop(running, grpc, serve(&spec, &broker, &mut calls)).await;
                 return;
             }
             Err(error) => {
-                tracing::warn!(node = spec.id, error = format!("{error:#}"), "cannot start");
+                let error = format!("{error:#}");
+                tracing::warn!(node = spec.id, error, "cannot start");
+                spec.views.down(spec.id, error);
                 clock::sleep(RESTART).await;
             }
         }
     }
 }
 
-async fn serve_grpc(spec: &NodeSpec, broker: &Broker, tasks: &TaskGroup) {
+async fn serve_grpc(
+    spec: &NodeSpec,
+    broker: &Broker,
+    tasks: &TaskGroup,
+) -> Option<task::JoinHandle<()>> {
     let (node, broker, tasks) = (spec.id, broker.clone(), tasks.clone());
     match spec.net.listen(&grpc_address(node)).await {
         Ok(listener) => {
-            let _listener = task::spawn("grpc", async move {
+            let serving = task::spawn("grpc", async move {
                 if let Err(error) = grpc::serve_on(listener, broker, tasks).await {
                     tracing::error!(node, %error, "the gRPC listener failed");
                 }
             });
+            Some(serving)
         }
-        Err(error) => tracing::error!(node, %error, "cannot serve gRPC"),
+        Err(error) => {
+            tracing::error!(node, %error, "cannot serve gRPC");
+            None
+        }
     }
 }
 
-async fn start(spec: &NodeSpec, tasks: &TaskGroup) -> anyhow::Result<Broker> {
+async fn start(spec: &NodeSpec, tasks: &TaskGroup) -> anyhow::Result<Running> {
     let storage = Storage::open(
         Arc::new(spec.disk.clone()),
         Path::new("/data"),
@@ -144,7 +164,7 @@ async fn start(spec: &NodeSpec, tasks: &TaskGroup) -> anyhow::Result<Broker> {
     let cluster = Cluster::start(
         options,
         storage.clone(),
-        consensus,
+        consensus.clone(),
         lane,
         groups.host(),
         tasks.clone(),
@@ -152,11 +172,20 @@ async fn start(spec: &NodeSpec, tasks: &TaskGroup) -> anyhow::Result<Broker> {
     .await?;
     groups.attach(&cluster);
     let limits = BrokerLimits::default();
-    Ok(Broker::new(cluster, groups, storage, &limits))
+    Ok(Running {
+        broker: Broker::new(cluster, groups, storage.clone(), &limits),
+        consensus,
+        storage,
+        tasks: tasks.clone(),
+    })
 }
 
-async fn serve(spec: &NodeSpec, broker: &Broker, mut calls: mpsc::Receiver<Envelope>) {
+/// Answers calls until the node is asked to stop.
+async fn serve(spec: &NodeSpec, broker: &Broker, calls: &mut mpsc::Receiver<Envelope>) {
     while let Some(Envelope { mut call, reply }) = calls.recv().await {
+        if matches!(call, Call::Stop) {
+            return;
+        }
         if spec.forgets_producers {
             forget_producers(&mut call);
         }
@@ -205,6 +234,8 @@ async fn answer(broker: &Broker, call: Call) -> Answer {
         },
         Call::Commit(request) => Answer::Committed(broker.commit_offsets(request).await),
         Call::Offsets(request) => Answer::Offsets(broker.fetch_offsets(request).await),
+        // Seen before it comes here.
+        Call::Stop => Answer::Stopping,
         Call::Digest {
             topic,
             partition,
