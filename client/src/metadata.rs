@@ -37,6 +37,8 @@ struct View {
     cluster_id: String,
     nodes: HashMap<u64, Arc<str>>,
     topics: HashMap<String, Topic>,
+    /// Topics that were asked for, of which a node says that it knows none, and no other has told.
+    unknown: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -59,9 +61,9 @@ pub(crate) struct Metadata {
 }
 
 impl Metadata {
-    pub(crate) fn new(seeds: Vec<String>) -> Self {
+    pub(crate) fn new(seeds: Vec<String>, channels: Channels) -> Self {
         Self {
-            channels: Channels::default(),
+            channels,
             seeds,
             view: RwLock::default(),
             read: RwLock::default(),
@@ -139,6 +141,11 @@ impl Metadata {
             drop(view);
             self.changed.send_modify(|n| *n += 1);
         }
+    }
+
+    /// Whether nodes were asked for a topic, and none of those that answered has heard of it.
+    pub(crate) fn is_unknown(&self, topic: &str) -> bool {
+        self.view.read().unknown.contains(topic)
     }
 
     /// Asks for a topic in every refresh from now on.
@@ -236,7 +243,13 @@ impl Metadata {
             let _before = view.nodes.insert(node.node_id, node.grpc_address.into());
         }
         for topic in answer.topics {
+            let _was = view.unknown.remove(&topic.name);
             changed |= merge_topic(&mut view.topics, &view.nodes, topic);
+        }
+        for topic in answer.unknown_topics {
+            if !view.topics.contains_key(&topic) {
+                let _new = view.unknown.insert(topic);
+            }
         }
         // A node that has not heard of a new topic yet must not make this client forget it; one
         // that was deleted is found out by the request that fails.
@@ -331,7 +344,7 @@ mod tests {
 
     #[test]
     fn the_newest_epoch_wins_whoever_says_it() {
-        let metadata = Metadata::new(vec!["n1:1".to_owned()]);
+        let metadata = Metadata::new(vec!["n1:1".to_owned()], Channels::new(None));
         metadata.merge(describe(0, 1, "a"));
         assert_eq!(
             (metadata.partitions("t"), known(&metadata)),
@@ -357,8 +370,28 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_is_unknown_until_a_node_knows_it() {
+        let metadata = Metadata::new(vec!["n1:1".to_owned()], Channels::new(None));
+        let nobody = || v1::DescribeResponse {
+            unknown_topics: vec!["t".to_owned()],
+            ..v1::DescribeResponse::default()
+        };
+        assert!(!metadata.is_unknown("t"), "nobody was asked");
+        metadata.merge(nobody());
+        assert!(metadata.is_unknown("t"));
+        metadata.merge(describe(1, 2, "a"));
+        assert!(!metadata.is_unknown("t"));
+        metadata.merge(nobody());
+        assert!(!metadata.is_unknown("t"), "a node that lags behind");
+        metadata.forget("t");
+        assert!(!metadata.is_unknown("t"), "nobody was asked since");
+        metadata.merge(nobody());
+        assert!(metadata.is_unknown("t"));
+    }
+
+    #[test]
     fn a_node_may_have_no_address_yet_and_another_one_later() {
-        let metadata = Metadata::new(vec!["seed:1".to_owned()]);
+        let metadata = Metadata::new(vec!["seed:1".to_owned()], Channels::new(None));
         let with_address = |address: &str| {
             let mut answer = describe(1, 2, "a");
             answer.nodes.truncate(1);

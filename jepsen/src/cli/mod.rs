@@ -3,6 +3,8 @@
 //! Results go to standard output, everything else to standard error; the exit code is 0 only on a
 //! clean verdict, 1 on a broken promise, 2 if the command could not do what it was asked for.
 
+mod disk;
+mod live;
 mod run;
 mod sim;
 
@@ -25,6 +27,9 @@ struct Cli {
 enum Command {
     /// Break clusters under load and judge what their clients saw.
     Run(run::Args),
+    /// Be a disk that can be told to fail, for one node of a live run.
+    #[command(hide = true)]
+    FuseDisk(disk::Args),
 }
 
 /// What a command that could do its work came to.
@@ -45,6 +50,7 @@ pub(crate) fn main() -> ExitCode {
         .init();
     let outcome = match cli.command {
         Command::Run(args) => run::run(args),
+        Command::FuseDisk(args) => disk::run(&args),
     };
     match outcome {
         Ok(Clean(true)) => ExitCode::SUCCESS,

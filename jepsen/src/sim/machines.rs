@@ -26,6 +26,7 @@ pub struct Machines {
     switchboard: Switchboard,
     views: Views,
     forgets_producers: bool,
+    grpc: bool,
 }
 
 impl Machines {
@@ -41,7 +42,15 @@ impl Machines {
             switchboard,
             views: Views::default(),
             forgets_producers: forgets,
+            grpc: false,
         }
+    }
+
+    /// The same nodes, which serve gRPC too if `grpc`.
+    #[must_use]
+    pub const fn with_grpc(mut self, grpc: bool) -> Self {
+        self.grpc = grpc;
+        self
     }
 
     /// A node's disk.
@@ -80,6 +89,7 @@ impl Machines {
             switchboard: self.switchboard.clone(),
             views: self.views.clone(),
             forgets_producers: self.forgets_producers,
+            grpc: self.grpc,
         };
         world.boot(&host, node::run(spec))
     }

@@ -1,5 +1,6 @@
 //! Deterministic simulation: whole nodes, clients and faults in one thread, from one seed.
 
+pub mod cells;
 pub mod client;
 pub mod draw;
 pub mod fault;
@@ -8,9 +9,11 @@ pub mod members;
 pub mod nemesis;
 pub mod node;
 pub mod operator;
+pub mod real;
 pub mod rpc;
 pub mod run;
 pub mod schedule;
+mod stop;
 pub mod views;
 pub mod workload;
 pub mod world;
