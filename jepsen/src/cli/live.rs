@@ -91,7 +91,10 @@ fn report(run: &Run) -> Clean {
     for why in &run.left_out {
         println!("left out: {why}");
     }
-    println!("{} faults, {} left out because another had the node", run.struck, run.skipped);
+    println!(
+        "{} faults, {} left out because another had the node",
+        run.struck, run.skipped
+    );
     let mut clean = run.failures.is_empty();
     for failure in &run.failures {
         println!("FAILED {failure}");

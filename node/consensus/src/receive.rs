@@ -6,6 +6,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use openraft::{alias::SnapshotMetaOf, alias::SnapshotOf, raft::TransferLeaderRequest};
 use seriatim_proto::ids::{GroupId, NodeId, Offset, ReplicaId};
 use seriatim_runtime::{
+    hit,
     mutant::{self, Mutant},
     net::BoxFuture,
 };
@@ -61,6 +62,7 @@ impl Handler for Receiver {
                 return Err(format!("group {group} is not open on this node"));
             };
             if group.key().replica != replica {
+                hit!("consensus.receive.other-replica");
                 return Err(format!("replica {replica} is not on this node any more"));
             }
             answer(&group, &self.parts, kind, body).await
@@ -97,6 +99,9 @@ async fn answer(group: &Group, parts: &Parts, kind: u16, mut body: Bytes) -> Res
             let request = codec::decode_vote_request(body).map_err(text)?;
             let asked = request.vote;
             let mut response = raft.vote(request).await.map_err(|e| e.to_string())?;
+            if !response.vote_granted {
+                hit!("consensus.vote.refused");
+            }
             if mutant::on(Mutant::VoteForTwo)
                 && response.vote.leader_id.term == asked.leader_id.term
             {
