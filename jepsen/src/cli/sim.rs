@@ -1,12 +1,15 @@
 //! `run --sim`: seeds in simulation.
 #![expect(clippy::print_stdout, reason = "results go to standard output")]
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use seriatim_jepsen::{
     history::Action,
-    sim::run::{Options, Verdict, run as run_seed},
+    sim::{
+        run::{Options, Verdict, run as run_seed},
+        schedule::Schedule,
+    },
 };
 
 use super::{Clean, Outcome};
@@ -25,6 +28,12 @@ pub(crate) struct Args {
     /// from the seed.
     #[arg(long)]
     twice: bool,
+    /// Break what this file says instead of what the seeds say; `--print-schedule` writes such a file.
+    #[arg(long, value_name = "FILE")]
+    schedule: Option<PathBuf>,
+    /// Print what the first seed breaks, and run nothing.
+    #[arg(long)]
+    print_schedule: bool,
     /// Plant a bug, to see it found: disks that answer a sync and do nothing.
     #[arg(long)]
     plant_lying_disks: bool,
@@ -50,13 +59,25 @@ pub(crate) fn run(args: Args) -> Outcome {
         seeds,
         seconds,
         twice,
+        schedule,
+        print_schedule,
         plant_lying_disks,
     } = args;
-    let options = Options {
+    let mut options = Options {
         faults_for: Duration::from_secs(seconds),
         lying_disks: plant_lying_disks,
         ..Options::default()
     };
+    if let Some(path) = schedule {
+        let nodes = options.of_seed(seeds.start).nodes;
+        let schedule = Schedule::read(&path, nodes).map_err(anyhow::Error::msg)?;
+        options.schedule = Some(schedule);
+    }
+    if print_schedule {
+        let seed = seeds.start;
+        print!("{}", options.of_seed(seed).schedule_of(seed).to_json());
+        return Ok(Clean(true));
+    }
     println!(
         "{:>8} {:>8} {:>8} {:>8} {:>7} {:>9} {:>9}  verdict",
         "seed", "acked", "read", "commits", "faults", "virtual", "recovered"

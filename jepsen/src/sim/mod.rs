@@ -2,6 +2,8 @@
 
 pub mod cells;
 pub mod client;
+pub mod draw;
+pub mod fault;
 pub mod machines;
 pub mod members;
 pub mod nemesis;
@@ -10,5 +12,7 @@ pub mod operator;
 pub mod real;
 pub mod rpc;
 pub mod run;
+pub mod schedule;
+pub mod views;
 pub mod workload;
 pub mod world;

@@ -22,7 +22,10 @@ use seriatim_runtime::{
 use seriatim_storage::{Storage, StorageOptions, disk::sim::SimDisk};
 use tokio::sync::mpsc;
 
-use super::rpc::{Answer, Call, Envelope, Switchboard};
+use super::{
+    rpc::{Answer, Call, Envelope, Switchboard},
+    views::Views,
+};
 
 /// Replication port of every node.
 const PORT: u16 = 7402;
@@ -49,6 +52,8 @@ pub struct NodeSpec {
     pub net: Net,
     /// Where clients call it.
     pub switchboard: Switchboard,
+    /// Where it shows what it believes.
+    pub views: Views,
     /// A planted bug: producer sessions are ignored, so that a retry is stored twice.
     pub forgets_producers: bool,
     /// Whether it serves gRPC, which costs work even if nobody calls.
@@ -78,12 +83,15 @@ pub async fn run(spec: NodeSpec) {
                 if spec.grpc {
                     serve_grpc(&spec, &broker, &tasks).await;
                 }
+                spec.views.up(spec.id, broker.clone());
                 let calls = spec.switchboard.connect(spec.id);
                 serve(&spec, &broker, calls).await;
                 return;
             }
             Err(error) => {
-                tracing::warn!(node = spec.id, error = format!("{error:#}"), "cannot start");
+                let error = format!("{error:#}");
+                tracing::warn!(node = spec.id, error, "cannot start");
+                spec.views.down(spec.id, error);
                 clock::sleep(RESTART).await;
             }
         }

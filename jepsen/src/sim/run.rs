@@ -17,19 +17,21 @@ use seriatim_runtime::{clock, sim, task};
 use super::{
     cells,
     client::{Board, CELLS, Client, TOPIC, key},
+    draw::{self, Setting},
     machines::Machines,
     members,
-    nemesis::{Fault, Nemesis},
+    nemesis::{Event, Nemesis},
     operator,
     real::Real,
     rpc::{Answer, Call, Switchboard},
+    schedule::Schedule,
     workload,
     world::World,
 };
 use crate::{
     check::{self, check},
     entropy,
-    history::{self, Action, FaultPhase, Header, History, Recorder, Workload},
+    history::{Action, Header, History, Recorder, Workload},
     work::{Job, Mix, Work},
 };
 
@@ -61,8 +63,8 @@ pub struct Options {
     pub lying_disks: bool,
     /// A planted bug: producer sessions are ignored.
     pub forgets_producers: bool,
-    /// Only this fault, over and over; any if absent.
-    pub only: Option<Fault>,
+    /// What is broken; drawn from the seed if absent.
+    pub schedule: Option<Schedule>,
 }
 
 impl Default for Options {
@@ -76,7 +78,7 @@ impl Default for Options {
             recovery_max: Duration::from_secs(15),
             lying_disks: false,
             forgets_producers: false,
-            only: None,
+            schedule: None,
         }
     }
 }
@@ -93,6 +95,17 @@ impl Options {
             real: seed % 3 == 2,
             ..self.clone()
         }
+    }
+
+    /// What is broken in a run of this seed.
+    pub fn schedule_of(&self, seed: u64) -> Schedule {
+        let setting = Setting {
+            nodes: self.nodes,
+            partitions: self.partitions,
+            lasts: self.faults_for,
+        };
+        let given = self.schedule.clone();
+        given.unwrap_or_else(|| draw::draw(seed, setting))
     }
 }
 
@@ -157,6 +170,8 @@ struct Run {
     options: Options,
     world: World,
     machines: Machines,
+    nemesis: Nemesis,
+    from_birth: bool,
     switchboard: Switchboard,
     recorder: Recorder,
     /// The world's time in nanoseconds when [`Run::record`] was last asked.
@@ -199,10 +214,13 @@ impl Run {
         let real = options
             .real
             .then(|| Real::new(recorder.clone(), options.nodes));
+        let schedule = options.schedule_of(seed);
         Self {
             options,
             world,
             machines,
+            from_birth: schedule.from_birth,
+            nemesis: Nemesis::new(schedule),
             switchboard,
             recorder,
             now,
@@ -313,13 +331,31 @@ impl Run {
             };
             topics.map(create).into()
         })?;
-        if self.real.is_none() {
-            return Ok(self.world.run_until(PATIENCE, || crew.done()));
-        }
         let real = self.real_crew(|work, mix| vec![work.create_topics(mix)])?;
-        Ok(self
-            .world
-            .run_until(PATIENCE, || crew.done() && real.done()))
+        let done = || crew.done() && real.done();
+        if !self.from_birth {
+            return Ok(self.world.run_until(PATIENCE, done));
+        }
+        self.nemesis.begin(self.world.now());
+        let deadline = self.world.now() + self.options.faults_for + PATIENCE;
+        while !done() && self.world.now() < deadline {
+            self.act()?;
+            self.world.step();
+        }
+        Ok(done())
+    }
+
+    /// Breaks and mends what is due.
+    fn act(&mut self) -> io::Result<()> {
+        let events = self.nemesis.act(&mut self.world, &self.machines)?;
+        self.tell(events);
+        Ok(())
+    }
+
+    fn tell(&self, events: Vec<Event>) {
+        for event in events {
+            self.record().fault(event);
+        }
     }
 
     fn work(&mut self) -> io::Result<()> {
@@ -401,76 +437,17 @@ impl Run {
     }
 
     fn faults(&mut self) -> io::Result<()> {
-        let mut nemesis = Nemesis::new(self.options.nodes);
-        let end = self.world.now() + self.options.faults_for;
-        let mut next = self.world.now() + Duration::from_secs(1);
-        let mut open: Vec<(Duration, Struck)> = Vec::new();
-        while self.world.now() < end {
-            let now = self.world.now();
-            let (due, rest) = open.into_iter().partition(|(until, _)| *until <= now);
-            open = rest;
-            let due: Vec<(Duration, Struck)> = due;
-            for (_, struck) in due {
-                self.mend(struck)?;
-            }
-            if next <= now {
-                let mut strike = nemesis.strike();
-                strike.fault = self.options.only.unwrap_or(strike.fault);
-                let what = self.machines.break_by(&mut self.world, strike.fault);
-                tracing::info!(at = ?now, what, "fault");
-                let struck = Struck {
-                    id: self.recorder.fault_id(),
-                    fault: strike.fault,
-                };
-                self.record_fault(struck, FaultPhase::Begin, what);
-                open.push((now + strike.lasts, struck));
-                next = now + strike.then;
-            }
+        let begin = self.world.now();
+        if !self.from_birth {
+            self.nemesis.begin(begin);
+        }
+        while !self.nemesis.is_over() || self.world.now() < begin + self.options.faults_for {
+            self.act()?;
             self.world.step();
         }
-        for (_, struck) in open {
-            self.mend(struck)?;
-        }
-        self.machines.boot_all(&mut self.world)
-    }
-
-    fn mend(&mut self, struck: Struck) -> io::Result<()> {
-        self.machines.mend(&mut self.world, struck.fault)?;
-        self.record_fault(struck, FaultPhase::End, struck.fault.to_string());
+        let events = self.nemesis.finish(&mut self.world, &self.machines)?;
+        self.tell(events);
         Ok(())
-    }
-
-    fn record_fault(&self, struck: Struck, phase: FaultPhase, detail: String) {
-        self.record().fault(history::Fault {
-            id: struck.id,
-            what: kind(struck.fault).to_owned(),
-            detail,
-            phase,
-        });
-    }
-}
-
-/// A fault that began.
-#[derive(Debug, Clone, Copy)]
-struct Struck {
-    id: u64,
-    fault: Fault,
-}
-
-/// What the history calls a fault.
-fn kind(fault: Fault) -> &'static str {
-    match fault {
-        Fault::Kill(_) => "kill",
-        Fault::KillAll => "kill-all",
-        Fault::PowerLoss(_) => "power-loss",
-        Fault::PowerLossAll => "power-loss-all",
-        Fault::Isolate(_) => "isolate",
-        Fault::Cut(..) => "cut",
-        Fault::OneWay(..) => "one-way",
-        Fault::Reset(..) => "reset",
-        Fault::SlowDisk(_) => "slow-disk",
-        Fault::FullDisk(_) => "full-disk",
-        Fault::BitRot(_) => "bit-rot",
     }
 }
 
