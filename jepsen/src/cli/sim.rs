@@ -1,10 +1,16 @@
 //! `run --sim`: seeds in simulation.
 #![expect(clippy::print_stdout, reason = "results go to standard output")]
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
-use seriatim_jepsen::sim::run::{Options, Verdict, run as run_seed};
+use seriatim_jepsen::{
+    history::Action,
+    sim::{
+        run::{Options, Verdict, run as run_seed},
+        schedule::Schedule,
+    },
+};
 
 use super::{Clean, Outcome};
 
@@ -22,6 +28,12 @@ pub(crate) struct Args {
     /// from the seed.
     #[arg(long)]
     twice: bool,
+    /// Break what this file says instead of what the seeds say; `--print-schedule` writes such a file.
+    #[arg(long, value_name = "FILE")]
+    schedule: Option<PathBuf>,
+    /// Print what the first seed breaks, and run nothing.
+    #[arg(long)]
+    print_schedule: bool,
     /// Plant a bug, to see it found: disks that answer a sync and do nothing.
     #[arg(long)]
     plant_lying_disks: bool,
@@ -47,13 +59,25 @@ pub(crate) fn run(args: Args) -> Outcome {
         seeds,
         seconds,
         twice,
+        schedule,
+        print_schedule,
         plant_lying_disks,
     } = args;
-    let options = Options {
+    let mut options = Options {
         faults_for: Duration::from_secs(seconds),
         lying_disks: plant_lying_disks,
         ..Options::default()
     };
+    if let Some(path) = schedule {
+        let nodes = options.of_seed(seeds.start).nodes;
+        let schedule = Schedule::read(&path, nodes).map_err(anyhow::Error::msg)?;
+        options.schedule = Some(schedule);
+    }
+    if print_schedule {
+        let seed = seeds.start;
+        print!("{}", options.of_seed(seed).schedule_of(seed).to_json());
+        return Ok(Clean(true));
+    }
     println!(
         "{:>8} {:>8} {:>8} {:>8} {:>7} {:>9} {:>9}  verdict",
         "seed", "acked", "read", "commits", "faults", "virtual", "recovered"
@@ -65,7 +89,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         let mut good = print(&verdict);
         if twice {
             let again = run_seed(seed, &options).context("run a seed again")?;
-            if again.history.digest() != verdict.history.digest() {
+            if again.history != verdict.history {
                 println!("    the second run of seed {seed} differs");
                 good = false;
             }
@@ -83,26 +107,27 @@ pub(crate) fn run(args: Args) -> Outcome {
 
 /// Prints one line, and what was violated; says whether all held.
 fn print(verdict: &Verdict) -> bool {
-    let history = &verdict.history;
-    let reads: usize = history.reads.iter().map(|r| r.records.len()).sum();
-    let recovered = history
-        .recovered_after
-        .map_or("never".to_owned(), |t| format!("{:.1}s", t.as_secs_f64()));
+    let totals = &verdict.verdict.totals;
+    let recovered = verdict.verdict.finding("recovery");
+    let recovered = recovered.and_then(|found| found.figures.get("recovered_seconds"));
     println!(
-        "{:>8} {:>8} {reads:>8} {:>8} {:>7} {:>8.1}s {recovered:>9}  {}",
+        "{:>8} {:>8} {:>8} {:>8} {:>7} {:>8.1}s {:>9}  {}",
         verdict.seed,
-        history.acknowledged(),
-        history.committed(),
-        history.faults.len(),
+        totals.acknowledged,
+        totals.read,
+        totals.committed,
+        totals.faults(),
         verdict.took.as_secs_f64(),
+        recovered.map_or("never".to_owned(), |seconds| format!("{seconds:.1}s")),
         if verdict.holds() { "ok" } else { "VIOLATED" }
     );
     if !verdict.holds() {
-        for finding in &verdict.findings {
-            println!("  {finding}");
-        }
-        for (at, fault) in &history.faults {
-            println!("  {:>8.3}s {fault}", at.as_secs_f64());
+        println!("{}", verdict.verdict);
+        for op in &verdict.history.ops {
+            if let Action::Fault(fault) = &op.action {
+                let at = Duration::from_nanos(op.time).as_secs_f64();
+                println!("  {at:>8.3}s {:?} {}", fault.phase, fault.detail);
+            }
         }
     }
     verdict.holds()

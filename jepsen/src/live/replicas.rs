@@ -46,7 +46,10 @@ pub(super) async fn settle(client: &Client) -> anyhow::Result<()> {
             partition.leader.is_none()
                 || partition.moving.is_some()
                 || partition.is_under_replicated()
-                || partition.replicas.iter().any(|replica| replica.lag != Some(0))
+                || partition
+                    .replicas
+                    .iter()
+                    .any(|replica| replica.lag != Some(0))
         });
         match behind {
             Some(partition) => bail!("{partition:?}"),
@@ -160,7 +163,12 @@ pub(super) fn damage(folder: &Path) -> anyhow::Result<Vec<String>> {
     let report = verify::verify_dir(&disk, folder, &mut |_, _| {})?;
     let places = report.damage.iter().map(|damage| {
         let file: PathBuf = damage.file.clone();
-        format!("{} at byte {}: {}", file.display(), damage.position, damage.what)
+        format!(
+            "{} at byte {}: {}",
+            file.display(),
+            damage.position,
+            damage.what
+        )
     });
     Ok(places.collect())
 }

@@ -75,7 +75,8 @@ pub async fn run(options: Options) -> anyhow::Result<Outcome> {
 }
 
 fn has_impossible(ops: &[Op]) -> bool {
-    ops.iter().any(|op| matches!(op.action, Action::Impossible(_)))
+    ops.iter()
+        .any(|op| matches!(op.action, Action::Impossible(_)))
 }
 
 /// An empty folder for what a run leaves.
@@ -243,11 +244,17 @@ impl<'a> Run<'a> {
             connect,
             mix: Mix {
                 targets: targets.to_vec(),
+                replicas: 3,
+                settings: [("segment.bytes".to_owned(), "4194304".to_owned())].into(),
                 producers: usize::try_from(PRODUCERS).unwrap_or(1),
                 produce_every: Duration::from_secs(1) * u32::try_from(PRODUCERS * BURST)?
                     / u32::try_from(rate).unwrap_or(u32::MAX),
                 consumers: 2,
                 conditional_every: Duration::from_millis(100),
+                members: 3,
+                fleeting: 1,
+                trim_every: Some(Duration::from_secs(5)),
+                ..Mix::default()
             },
             admin,
             failures: Mutex::default(),
@@ -259,8 +266,8 @@ impl<'a> Run<'a> {
             let topic = NewTopic {
                 name: target.topic.clone(),
                 partitions: target.partitions,
-                replication_factor: 3,
-                settings: [("segment.bytes".to_owned(), "4194304".to_owned())].into(),
+                replication_factor: self.mix.replicas,
+                settings: self.mix.settings.clone(),
             };
             let created = self.admin.admin().create_topic(topic).await;
             let _size = created.with_context(|| format!("create {}", target.topic))?;
@@ -337,7 +344,9 @@ impl<'a> Run<'a> {
         loop {
             clock::sleep(Duration::from_millis(200)).await;
             for (node, status) in self.stage.cluster.gone() {
-                self.impossible(format!("node {node} ended by itself ({status}): see n{node}.log"));
+                self.impossible(format!(
+                    "node {node} ended by itself ({status}): see n{node}.log"
+                ));
                 let Ok(mut node) = self.stage.cluster.node(node).await else {
                     continue;
                 };
@@ -370,14 +379,13 @@ impl<'a> Run<'a> {
         all.extend(failures);
         Ok(Outcome {
             header: Header {
-                format: Header::FORMAT.to_owned(),
-                version: Header::VERSION,
                 world: "live".to_owned(),
                 keys: self.keys.names(),
                 nodes: self.options.nodes,
                 seed: Some(self.options.seed),
                 replay: Some(replay(self.options, self.folder)),
                 recovery_max_ms: u64::try_from(Options::RECOVERY_MAX.as_millis()).ok(),
+                ..Header::default()
             },
             ops: self.recorder.take(),
             struck,

@@ -1,12 +1,19 @@
 //! Deterministic simulation: whole nodes, clients and faults in one thread, from one seed.
 
+pub mod cells;
 pub mod client;
+pub mod draw;
+pub mod fault;
 pub mod machines;
 pub mod members;
 pub mod nemesis;
 pub mod node;
 pub mod operator;
+pub mod real;
 pub mod rpc;
 pub mod run;
+pub mod schedule;
+mod stop;
+pub mod views;
 pub mod workload;
 pub mod world;

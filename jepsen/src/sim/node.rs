@@ -1,4 +1,5 @@
-//! One whole node: everything but gRPC, on a simulated disk and network.
+//! One whole node on a simulated disk and network. Clients call its broker in memory, or over gRPC on
+//! the simulated network.
 
 use std::{ops::Range, path::Path, sync::Arc, time::Duration};
 
@@ -6,6 +7,7 @@ use bytes::Bytes;
 use seriatim_broker::{Broker, BrokerLimits, MemberStream};
 use seriatim_cluster::{Cluster, ClusterOptions};
 use seriatim_consensus::{Consensus, ConsensusOptions, Lane};
+use seriatim_gateway::grpc;
 use seriatim_groups::{GroupOptions, Groups};
 use seriatim_proto::{
     batch::{HEADER_BYTES, RecordBatch},
@@ -21,12 +23,16 @@ use seriatim_storage::{Storage, StorageOptions, disk::sim::SimDisk};
 use tokio::sync::mpsc;
 
 use super::{
-    client::TOPIC,
     rpc::{Answer, Call, Envelope, Switchboard},
+    stop::{self, Running},
+    views::Views,
 };
 
 /// Replication port of every node.
 const PORT: u16 = 7402;
+
+/// Port of every node for clients.
+const GRPC_PORT: u16 = 7401;
 
 /// How often a node looks for old records.
 const RETENTION: Duration = Duration::from_millis(500);
@@ -47,8 +53,12 @@ pub struct NodeSpec {
     pub net: Net,
     /// Where clients call it.
     pub switchboard: Switchboard,
+    /// Where it shows what it believes.
+    pub views: Views,
     /// A planted bug: producer sessions are ignored, so that a retry is stored twice.
     pub forgets_producers: bool,
+    /// Whether it serves gRPC, which costs work even if nobody calls.
+    pub grpc: bool,
 }
 
 /// The name of a node's host.
@@ -60,25 +70,61 @@ fn address(node: u64) -> String {
     format!("{}:{PORT}", host(node))
 }
 
+/// Where a node serves gRPC.
+pub fn grpc_address(node: u64) -> String {
+    format!("{}:{GRPC_PORT}", host(node))
+}
+
 /// Runs a node until its executor is dropped.
 pub async fn run(spec: NodeSpec) {
     loop {
-        match start(&spec).await {
-            Ok(broker) => {
-                let calls = spec.switchboard.connect(spec.id);
-                serve(&spec, &broker, calls).await;
+        let tasks = TaskGroup::new();
+        match start(&spec, &tasks).await {
+            Ok(running) => {
+                let broker = running.broker.clone();
+                let grpc = match spec.grpc {
+                    true => serve_grpc(&spec, &running.broker, &tasks).await,
+                    false => None,
+                };
+                spec.views.up(spec.id, broker.clone());
+                let mut calls = spec.switchboard.connect(spec.id);
+                serve(&spec, &running.broker, &mut calls).await;
+                stop::stop(running, grpc, serve(&spec, &broker, &mut calls)).await;
                 return;
             }
             Err(error) => {
-                tracing::warn!(node = spec.id, error = format!("{error:#}"), "cannot start");
+                let error = format!("{error:#}");
+                tracing::warn!(node = spec.id, error, "cannot start");
+                spec.views.down(spec.id, error);
                 clock::sleep(RESTART).await;
             }
         }
     }
 }
 
-async fn start(spec: &NodeSpec) -> anyhow::Result<Broker> {
-    let tasks = TaskGroup::new();
+async fn serve_grpc(
+    spec: &NodeSpec,
+    broker: &Broker,
+    tasks: &TaskGroup,
+) -> Option<task::JoinHandle<()>> {
+    let (node, broker, tasks) = (spec.id, broker.clone(), tasks.clone());
+    match spec.net.listen(&grpc_address(node)).await {
+        Ok(listener) => {
+            let serving = task::spawn("grpc", async move {
+                if let Err(error) = grpc::serve_on(listener, broker, tasks).await {
+                    tracing::error!(node, %error, "the gRPC listener failed");
+                }
+            });
+            Some(serving)
+        }
+        Err(error) => {
+            tracing::error!(node, %error, "cannot serve gRPC");
+            None
+        }
+    }
+}
+
+async fn start(spec: &NodeSpec, tasks: &TaskGroup) -> anyhow::Result<Running> {
     let storage = Storage::open(
         Arc::new(spec.disk.clone()),
         Path::new("/data"),
@@ -104,7 +150,7 @@ async fn start(spec: &NodeSpec) -> anyhow::Result<Broker> {
         node_id,
         seeds: (1..=spec.nodes).map(address).collect(),
         replication_addr: address(spec.id),
-        grpc_addr: format!("{}:7401", host(spec.id)),
+        grpc_addr: grpc_address(spec.id),
         retention_interval: RETENTION,
         ..ClusterOptions::default()
     };
@@ -112,19 +158,28 @@ async fn start(spec: &NodeSpec) -> anyhow::Result<Broker> {
     let cluster = Cluster::start(
         options,
         storage.clone(),
-        consensus,
+        consensus.clone(),
         lane,
         groups.host(),
-        tasks,
+        tasks.clone(),
     )
     .await?;
     groups.attach(&cluster);
     let limits = BrokerLimits::default();
-    Ok(Broker::new(cluster, groups, storage, &limits))
+    Ok(Running {
+        broker: Broker::new(cluster, groups, storage.clone(), &limits),
+        consensus,
+        storage,
+        tasks: tasks.clone(),
+    })
 }
 
-async fn serve(spec: &NodeSpec, broker: &Broker, mut calls: mpsc::Receiver<Envelope>) {
+/// Answers calls until the node is asked to stop.
+async fn serve(spec: &NodeSpec, broker: &Broker, calls: &mut mpsc::Receiver<Envelope>) {
     while let Some(Envelope { mut call, reply }) = calls.recv().await {
+        if matches!(call, Call::Stop) {
+            return;
+        }
         if spec.forgets_producers {
             forget_producers(&mut call);
         }
@@ -173,13 +228,17 @@ async fn answer(broker: &Broker, call: Call) -> Answer {
         },
         Call::Commit(request) => Answer::Committed(broker.commit_offsets(request).await),
         Call::Offsets(request) => Answer::Offsets(broker.fetch_offsets(request).await),
+        // Seen before it comes here.
+        Call::Stop => Answer::Stopping,
         Call::Digest {
+            topic,
             partition,
             start,
             end,
         } => {
             let range = Offset(start)..Offset(end);
-            Answer::Digest(digest(broker, partition, range).await)
+            let tp = TopicPartition::new(topic, partition);
+            Answer::Digest(digest(broker, &tp, range).await)
         }
     }
 }
@@ -209,10 +268,9 @@ async fn member_line(
 }
 
 /// FNV-1a over the batches of this node's replica, stamped headers included.
-async fn digest(broker: &Broker, partition: i32, range: Range<Offset>) -> Option<u64> {
+async fn digest(broker: &Broker, tp: &TopicPartition, range: Range<Offset>) -> Option<u64> {
     let end = range.end;
-    let tp = TopicPartition::new(TOPIC, partition);
-    let partition = broker.cluster().partition(&tp)?;
+    let partition = broker.cluster().partition(tp)?;
     if partition.status().high_watermark < end {
         return None;
     }

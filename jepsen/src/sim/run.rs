@@ -1,12 +1,10 @@
 //! One run: form a cluster, work and break, mend, read everything, judge.
 
 use std::{
-    collections::BTreeMap,
     io,
-    ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -14,22 +12,27 @@ use std::{
 
 use parking_lot::Mutex;
 use seriatim_proto::v1;
-use seriatim_runtime::{clock, task};
+use seriatim_runtime::{clock, sim, task};
 
 use super::{
-    client::{Client, TOPIC},
+    cells,
+    client::{Board, CELLS, Client, TOPIC, key},
+    draw::{self, Setting},
     machines::Machines,
     members,
-    nemesis::{Fault, Nemesis},
+    nemesis::{Event, Nemesis},
     operator,
+    real::Real,
     rpc::{Answer, Call, Switchboard},
+    schedule::Schedule,
     workload,
     world::World,
 };
 use crate::{
-    check::{Finding, check},
+    check::{self, check},
     entropy,
-    seen::History,
+    history::{Action, Header, History, Recorder, Workload},
+    work::{Job, Mix, Work},
 };
 
 /// Most virtual time for a step that must succeed without faults.
@@ -50,6 +53,8 @@ pub struct Options {
     pub partitions: i32,
     /// Whether an operator moves replicas meanwhile.
     pub operator: bool,
+    /// Whether clients of the real library work too, over gRPC.
+    pub real: bool,
     /// Virtual time in which faults begin.
     pub faults_for: Duration,
     /// Bound on recovery, from the end of the last fault.
@@ -58,8 +63,8 @@ pub struct Options {
     pub lying_disks: bool,
     /// A planted bug: producer sessions are ignored.
     pub forgets_producers: bool,
-    /// Only this fault, over and over; any if absent.
-    pub only: Option<Fault>,
+    /// What is broken; drawn from the seed if absent.
+    pub schedule: Option<Schedule>,
 }
 
 impl Default for Options {
@@ -68,25 +73,39 @@ impl Default for Options {
             nodes: 3,
             partitions: 2,
             operator: false,
+            real: false,
             faults_for: Duration::from_secs(20),
             recovery_max: Duration::from_secs(15),
             lying_disks: false,
             forgets_producers: false,
-            only: None,
+            schedule: None,
         }
     }
 }
 
 impl Options {
-    /// The same, with what only some runs have: every second seed has a fourth node, and an operator.
+    /// The same, with what only some runs have: every second seed has a fourth node, and an operator;
+    /// every third one clients of the real library.
     #[must_use]
     pub fn of_seed(&self, seed: u64) -> Self {
         let operator = seed % 2 == 1;
         Self {
             nodes: self.nodes + u64::from(operator),
             operator,
+            real: seed % 3 == 2,
             ..self.clone()
         }
+    }
+
+    /// What is broken in a run of this seed.
+    pub fn schedule_of(&self, seed: u64) -> Schedule {
+        let setting = Setting {
+            nodes: self.nodes,
+            partitions: self.partitions,
+            lasts: self.faults_for,
+        };
+        let given = self.schedule.clone();
+        given.unwrap_or_else(|| draw::draw(seed, setting))
     }
 }
 
@@ -98,7 +117,7 @@ pub struct Verdict {
     /// What happened.
     pub history: History,
     /// What was found.
-    pub findings: Vec<Finding>,
+    pub verdict: check::Verdict,
     /// Virtual time.
     pub took: Duration,
 }
@@ -106,7 +125,7 @@ pub struct Verdict {
 impl Verdict {
     /// Whether every promise was kept.
     pub fn holds(&self) -> bool {
-        self.findings.iter().all(Finding::holds)
+        self.verdict.holds
     }
 }
 
@@ -132,12 +151,16 @@ fn run_here(seed: u64, options: &Options) -> io::Result<Verdict> {
         run.note("the cluster did not form in time");
     }
     let took = run.world.now();
-    let history = Arc::clone(&run.history);
+    let recorder = run.recorder.clone();
+    let header = run.header(seed);
     drop(run);
-    let history = std::mem::take(&mut *history.lock());
+    let history = History {
+        header,
+        ops: recorder.take(),
+    };
     Ok(Verdict {
         seed,
-        findings: check(&history, options.recovery_max),
+        verdict: check(&history),
         history,
         took,
     })
@@ -147,12 +170,19 @@ struct Run {
     options: Options,
     world: World,
     machines: Machines,
+    nemesis: Nemesis,
+    from_birth: bool,
     switchboard: Switchboard,
-    history: Arc<Mutex<History>>,
+    recorder: Recorder,
+    /// The world's time in nanoseconds when [`Run::record`] was last asked.
+    now: Arc<AtomicU64>,
+    board: Arc<Mutex<Board>>,
+    real: Option<Real>,
     crews: usize,
 }
 
 /// Tasks on a client host of their own.
+#[derive(Default)]
 struct Crew {
     busy: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
@@ -164,8 +194,6 @@ impl Crew {
     }
 }
 
-type Job = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
-
 impl Run {
     fn new(seed: u64, options: Options) -> Self {
         let world = World::new(seed);
@@ -175,19 +203,75 @@ impl Run {
             switchboard.clone(),
             options.lying_disks,
             options.forgets_producers,
-        );
+        )
+        .with_grpc(options.real);
+        let now = Arc::<AtomicU64>::default();
+        let between_turns = Arc::clone(&now);
+        let recorder = Recorder::new(move || match tokio::runtime::Handle::try_current() {
+            Ok(_host) => sim::clock::time(),
+            Err(_none) => Duration::from_nanos(between_turns.load(Ordering::Relaxed)),
+        });
+        let real = options
+            .real
+            .then(|| Real::new(recorder.clone(), options.nodes));
+        let schedule = options.schedule_of(seed);
         Self {
             options,
             world,
             machines,
+            from_birth: schedule.from_birth,
+            nemesis: Nemesis::new(schedule),
             switchboard,
-            history: Arc::default(),
+            recorder,
+            now,
+            board: Arc::default(),
+            real,
             crews: 0,
         }
     }
 
+    /// The history, for what happens between the turns of the hosts.
+    fn record(&self) -> &Recorder {
+        let now = u64::try_from(self.world.now().as_nanos()).unwrap_or(u64::MAX);
+        self.now.store(now, Ordering::Relaxed);
+        &self.recorder
+    }
+
+    /// What the history is about.
+    fn header(&self, seed: u64) -> Header {
+        let options = &self.options;
+        let events = (0..options.partitions).map(|p| (TOPIC, p));
+        let cells = [(CELLS, cells::REGISTER), (CELLS, cells::LEDGER)];
+        let keys = events
+            .chain(cells)
+            .map(|(topic, p)| (key(topic, p), format!("{topic}-{p}")));
+        let real = self.real.iter().flat_map(|real| real.work.keys().names());
+        let recovery_max_ms = options.recovery_max.as_millis();
+        Header {
+            world: "sim".to_owned(),
+            keys: keys.chain(real).collect(),
+            nodes: options.nodes,
+            seed: Some(seed),
+            recovery_max_ms: Some(u64::try_from(recovery_max_ms).unwrap_or(u64::MAX)),
+            workloads: [
+                Workload::Append,
+                Workload::Idempotent,
+                Workload::Conditional,
+                Workload::Consume,
+                Workload::Offsets,
+                Workload::Trim,
+                Workload::Register,
+                Workload::Final,
+                Workload::Replicas,
+                Workload::Recover,
+            ]
+            .into(),
+            ..Header::default()
+        }
+    }
+
     fn note(&self, what: &str) {
-        self.history.lock().impossible.push(what.to_owned());
+        self.record().impossible(what);
     }
 
     /// Starts jobs that share a client.
@@ -195,16 +279,36 @@ impl Run {
         let stop = Arc::new(AtomicBool::new(false));
         let client = Client {
             rpc: self.switchboard.clone(),
-            history: Arc::clone(&self.history),
+            recorder: self.recorder.clone(),
+            board: Arc::clone(&self.board),
             stop: Arc::clone(&stop),
             nodes: self.options.nodes,
             partitions: self.options.partitions,
         };
         let jobs = jobs(&client);
+        self.crews += 1;
+        let busy = self.start(&format!("c{}", self.crews), jobs)?;
+        Ok(Crew { busy, stop })
+    }
+
+    /// Starts jobs of real clients on a host of their own. They are stopped all together.
+    fn real_crew(&mut self, jobs: impl FnOnce(&Work, &Mix) -> Vec<Job>) -> io::Result<Crew> {
+        let Some(real) = &self.real else {
+            return Ok(Crew::default());
+        };
+        self.crews += 1;
+        let host = format!("c{}", self.crews);
+        let jobs = jobs(&real.at(self.world.net(), &host), &real.mix);
+        let busy = self.start(&host, jobs)?;
+        let stop = Arc::default();
+        Ok(Crew { busy, stop })
+    }
+
+    /// Starts a host with jobs; counts those that have not ended.
+    fn start(&mut self, host: &str, jobs: Vec<Job>) -> io::Result<Arc<AtomicUsize>> {
         let busy = Arc::new(AtomicUsize::new(jobs.len()));
         let left = Arc::clone(&busy);
-        self.crews += 1;
-        self.world.boot(&format!("c{}", self.crews), async move {
+        self.world.boot(host, async move {
             for job in jobs {
                 let left = Arc::clone(&left);
                 let _job = task::spawn("client", async move {
@@ -213,18 +317,52 @@ impl Run {
                 });
             }
         })?;
-        Ok(Crew { busy, stop })
+        Ok(busy)
     }
 
     fn form(&mut self) -> io::Result<bool> {
         self.machines.boot_all(&mut self.world)?;
         let partitions = self.options.partitions;
-        let crew = self.crew(|client| vec![Box::pin(create_topic(client.clone(), partitions))])?;
-        Ok(self.world.run_until(PATIENCE, || crew.done()))
+        let crew = self.crew(|client| {
+            let topics = [(TOPIC, partitions), (CELLS, 2)];
+            let create = |(topic, partitions)| -> Job {
+                Box::pin(create_topic(client.clone(), topic, partitions))
+            };
+            topics.map(create).into()
+        })?;
+        let real = self.real_crew(|work, mix| vec![work.create_topics(mix)])?;
+        let done = || crew.done() && real.done();
+        if !self.from_birth {
+            return Ok(self.world.run_until(PATIENCE, done));
+        }
+        self.nemesis.begin(self.world.now());
+        let deadline = self.world.now() + self.options.faults_for + PATIENCE;
+        while !done() && self.world.now() < deadline {
+            self.act()?;
+            self.world.step();
+        }
+        Ok(done())
+    }
+
+    /// Breaks and mends what is due.
+    fn act(&mut self) -> io::Result<()> {
+        let events = self.nemesis.act(&mut self.world, &self.machines)?;
+        self.tell(events);
+        Ok(())
+    }
+
+    fn tell(&self, events: Vec<Event>) {
+        for event in events {
+            self.record().fault(event);
+        }
     }
 
     fn work(&mut self) -> io::Result<()> {
         let workers = self.crew(workers)?;
+        let mut real = Vec::new();
+        for jobs in self.real.iter().flat_map(Real::crews).collect::<Vec<_>>() {
+            real.push(self.real_crew(jobs)?);
+        }
         if self.options.operator {
             let operator = self.crew(|client| vec![Box::pin(operator::moves(client.clone()))])?;
             self.faults()?;
@@ -232,7 +370,8 @@ impl Run {
         } else {
             self.faults()?;
         }
-        let healed = self.world.now();
+        let process = self.recorder.process();
+        let recovering = self.record().invoke(process, None, Action::Recover);
         let probes = self.crew(|client| {
             let all = 0..client.partitions;
             let mut jobs: Vec<Job> = all
@@ -241,45 +380,54 @@ impl Run {
             jobs.push(Box::pin(members::progress(client.clone())));
             jobs
         })?;
-        if self.world.run_until(PATIENCE, || probes.done()) {
-            self.history.lock().recovered_after = Some(self.world.now() - healed);
+        let recovery = self.real_crew(|work, mix| vec![work.recover(mix)])?;
+        if self
+            .world
+            .run_until(PATIENCE, || probes.done() && recovery.done())
+        {
+            self.record().ok(recovering, Action::Recover);
+        } else {
+            let why = "some partition took no append, or the group no commit";
+            let _over = self.record().info(recovering, Action::Recover, why);
         }
         workers.stop.store(true, Ordering::Relaxed);
         probes.stop.store(true, Ordering::Relaxed);
+        self.real.iter().for_each(|real| real.work.stop());
+        real.extend([probes, workers, recovery]);
         if !self
             .world
-            .run_until(PATIENCE, || workers.done() && probes.done())
+            .run_until(PATIENCE, || real.iter().all(Crew::done))
         {
             self.note("clients did not end");
         }
+        self.real.iter().for_each(|real| real.work.go_on());
         self.read_finals()
     }
 
     fn read_finals(&mut self) -> io::Result<()> {
         let readers = self.crew(|client| {
-            let all = 0..client.partitions;
+            let all = read_at_end(client.partitions).into_iter();
             let mut jobs: Vec<Job> = all
-                .map(|p| -> Job { Box::pin(workload::read_all(client.clone(), p)) })
+                .map(|place| -> Job { Box::pin(workload::read_all(client.clone(), place)) })
                 .collect();
             jobs.push(Box::pin(members::settle(client.clone())));
             jobs
         })?;
-        if !self.world.run_until(PATIENCE, || readers.done()) {
+        let real = self.real_crew(Work::read_all)?;
+        if !self
+            .world
+            .run_until(PATIENCE, || readers.done() && real.done())
+        {
             self.note("a partition could not be read to its end");
         }
-        let ranges: BTreeMap<i32, Range<i64>> = {
-            let history = self.history.lock();
-            let finals = history.finals.iter().map(|(&partition, log)| {
-                let start = history.start(partition);
-                let end = log.last().map_or(start, |&(offset, _)| offset + 1);
-                (partition, start..end)
-            });
-            finals.collect()
-        };
+        let ranges = std::mem::take(&mut self.board.lock().finals);
         let comparers = self.crew(|client| {
-            let all = ranges.into_iter();
-            all.map(|(p, range)| -> Job { Box::pin(operator::compare(client.clone(), p, range)) })
-                .collect()
+            let all = read_at_end(client.partitions).into_iter();
+            let read = all.filter_map(|place| Some((place, ranges.get(&key(place.0, place.1))?)));
+            read.map(|(place, range)| -> Job {
+                Box::pin(operator::compare(client.clone(), place, range.clone()))
+            })
+            .collect()
         })?;
         if !self.world.run_until(PATIENCE, || comparers.done()) {
             self.note("a replica did not reach the end of its partition");
@@ -288,34 +436,25 @@ impl Run {
     }
 
     fn faults(&mut self) -> io::Result<()> {
-        let mut nemesis = Nemesis::new(self.options.nodes);
-        let end = self.world.now() + self.options.faults_for;
-        let mut next = self.world.now() + Duration::from_secs(1);
-        let mut open: Vec<(Duration, Fault)> = Vec::new();
-        while self.world.now() < end {
-            let now = self.world.now();
-            let (due, rest) = open.into_iter().partition(|(until, _)| *until <= now);
-            open = rest;
-            let due: Vec<(Duration, Fault)> = due;
-            for (_, fault) in due {
-                self.machines.mend(&mut self.world, fault)?;
-            }
-            if next <= now {
-                let mut strike = nemesis.strike();
-                strike.fault = self.options.only.unwrap_or(strike.fault);
-                let what = self.machines.break_by(&mut self.world, strike.fault);
-                tracing::info!(at = ?now, what, "fault");
-                self.history.lock().faults.push((now, what));
-                open.push((now + strike.lasts, strike.fault));
-                next = now + strike.then;
-            }
+        let begin = self.world.now();
+        if !self.from_birth {
+            self.nemesis.begin(begin);
+        }
+        while !self.nemesis.is_over() || self.world.now() < begin + self.options.faults_for {
+            self.act()?;
             self.world.step();
         }
-        for (_, fault) in open {
-            self.machines.mend(&mut self.world, fault)?;
-        }
-        self.machines.boot_all(&mut self.world)
+        let events = self.nemesis.finish(&mut self.world, &self.machines)?;
+        self.tell(events);
+        Ok(())
     }
+}
+
+/// The partitions that are read to their ends, and compared, when all is over. The register's records
+/// are no sends.
+fn read_at_end(partitions: i32) -> Vec<(&'static str, i32)> {
+    let events = (0..partitions).map(|p| (TOPIC, p));
+    events.chain([(CELLS, cells::LEDGER)]).collect()
 }
 
 fn workers(client: &Client) -> Vec<Job> {
@@ -332,26 +471,33 @@ fn workers(client: &Client) -> Vec<Job> {
         jobs.push(Box::pin(workload::conditional(
             client.clone(),
             50,
-            partition,
+            (TOPIC, partition),
             pause,
         )));
+    }
+    for user in 0..3 {
+        let pause = Duration::from_millis(200);
+        let ledger = (CELLS, cells::LEDGER);
+        let appends = workload::conditional(client.clone(), 60 + user, ledger, pause);
+        jobs.push(Box::pin(appends));
+        jobs.push(Box::pin(cells::register(client.clone(), 70 + user, pause)));
     }
     for _ in 0..SEATS {
         jobs.push(Box::pin(members::seat(client.clone())));
     }
     let pause = Duration::from_millis(400);
     jobs.push(Box::pin(members::watch(client.clone(), pause)));
-    for reader in 1..=3 {
+    for _ in 1..=3 {
         let pause = Duration::from_millis(50);
-        jobs.push(Box::pin(workload::consume(client.clone(), reader, pause)));
+        jobs.push(Box::pin(workload::consume(client.clone(), pause)));
     }
     jobs
 }
 
-async fn create_topic(client: Client, partitions: i32) {
+async fn create_topic(client: Client, topic: &str, partitions: i32) {
     loop {
         let request = v1::CreateTopicRequest {
-            name: TOPIC.to_owned(),
+            name: topic.to_owned(),
             partitions,
             replication_factor: 3,
             settings: SETTINGS

@@ -4,13 +4,14 @@ use bytes::Bytes;
 use futures::future;
 use seriatim_partition::Append;
 use seriatim_proto::{
-    batch::RecordBatch,
+    batch::{BatchError, BatchHeader, HEADER_BYTES, RecordBatch},
     error::ErrorCode,
     ids::{Offset, PartitionId, TopicPartition},
     limits, v1,
 };
 use seriatim_runtime::{
     clock::{self, Instant},
+    mutant::{self, Mutant},
     task,
 };
 
@@ -127,7 +128,12 @@ impl Broker {
         deadline: Instant,
     ) -> Result<seriatim_partition::Appended, v1::Error> {
         let partition = self.partition(&to.topic, to.partition)?;
-        let batch = RecordBatch::from_producer(bytes).map_err(|e| errors::bad_batch(&e))?;
+        let batch = if mutant::on(Mutant::CrcUncheckedOnReceipt) {
+            unchecked(bytes)
+        } else {
+            RecordBatch::from_producer(bytes)
+        };
+        let batch = batch.map_err(|e| errors::bad_batch(&e))?;
         let records = u64::from(batch.header.record_count);
         let request = Append {
             batch,
@@ -141,6 +147,14 @@ impl Broker {
         self.metrics.append_records.increment(records);
         Ok(appended)
     }
+}
+
+/// A batch as it came; only for a planted bug.
+fn unchecked(bytes: Bytes) -> Result<RecordBatch, BatchError> {
+    Ok(RecordBatch {
+        header: BatchHeader::parse(&bytes)?,
+        body: bytes.slice(HEADER_BYTES..),
+    })
 }
 
 /// The request's bytes, if it is within the limits.

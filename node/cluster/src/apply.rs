@@ -10,6 +10,7 @@ use seriatim_proto::{
     internal::v1 as wire,
     topic_name,
 };
+use seriatim_runtime::mutant::{self, Mutant};
 use wire::{meta_command::Command, meta_reply::Reply};
 
 use crate::{
@@ -342,7 +343,9 @@ fn allocate_producer_ids(
         return Err(malformed("producer ids come in blocks of 1 to 100000"));
     }
     let first = image.next_producer_id;
-    image.next_producer_id += u64::from(ids.count);
+    if !mutant::on(Mutant::ProducerIdsReused) {
+        image.next_producer_id += u64::from(ids.count);
+    }
     Ok(Reply::ProducerIds(wire::ProducerIds {
         first,
         count: ids.count,

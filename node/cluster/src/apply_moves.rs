@@ -6,6 +6,7 @@ use seriatim_proto::{
     ids::{GroupId, NodeId, PartitionId, ReplicaId},
     internal::v1 as wire,
 };
+use seriatim_runtime::mutant::{self, Mutant};
 use wire::meta_reply::Reply;
 
 use crate::{
@@ -76,11 +77,16 @@ fn begin(image: &mut Image, planned: &wire::PartitionMove, touched: &mut Touched
         return;
     };
     let before = partition.replicas.clone();
+    let founders = partition.founders.clone().unwrap_or_default();
     let target: Vec<Replica> = planned
         .nodes
         .iter()
         .map(|&node| {
-            let there = before.iter().find(|replica| replica.node.0 == node);
+            let mut there = before.iter().find(|replica| replica.node.0 == node);
+            if mutant::on(Mutant::ReplicaIdReused) {
+                let was = founders.iter().find(|replica| replica.node.0 == node);
+                there = there.or(was);
+            }
             there.copied().unwrap_or_else(|| Replica {
                 id: next_replica(image),
                 node: NodeId(node),

@@ -210,6 +210,12 @@ impl Cluster {
         }
     }
 
+    /// Whether [`ready`](Self::ready) has come true. Until then this node may know an older image than
+    /// it once did, or none: what it lost with its power it hears of again before.
+    pub fn is_ready(&self) -> bool {
+        matches!(*self.inner.phase.borrow(), Phase::Ready)
+    }
+
     /// Waits until this node finds that it cannot be part of the cluster, which may be never.
     /// The process is then to print the error and to exit.
     pub async fn failed(&self) -> ClusterError {

@@ -25,7 +25,10 @@ use seriatim_proto::{
     ids::{GroupId, ReplicaId},
     internal::v1 as wire,
 };
-use seriatim_runtime::clock::{self, Instant};
+use seriatim_runtime::{
+    clock::{self, Instant},
+    mutant::{self, Mutant},
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wire::meta_command::Command;
 
@@ -186,6 +189,9 @@ impl Mover {
         }
         if let Some(missing) = self.missing(&members) {
             return self.add(missing).await;
+        }
+        if mutant::on(Mutant::MoveFinishedEarly) && self.goal.moving {
+            return self.finish(&status).await;
         }
         let in_the_way = members
             .difference(&self.ids)

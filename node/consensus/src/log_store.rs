@@ -11,6 +11,7 @@ use openraft::{
     OptionalSend, RaftLogReader,
     storage::{IOFlushed, LogState, RaftLogStorage},
 };
+use seriatim_runtime::mutant::{self, Mutant};
 use seriatim_storage::{Log, LogId, Storage};
 
 use crate::{
@@ -189,6 +190,9 @@ impl RaftLogStorage<Types> for LogStore {
     async fn read_committed(&mut self) -> io::Result<Option<RaftLogId>> {
         // The file is not synced: it may name an entry that a power loss took.
         let last = self.log.last_log_id();
+        if mutant::on(Mutant::LogEndTakenForCommitted) {
+            return Ok(last.map(to_raft));
+        }
         let known = self.log.committed().filter(|id| Some(*id) <= last);
         Ok(known.map(to_raft))
     }
@@ -213,7 +217,10 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn truncate_after(&mut self, last: Option<RaftLogId>) -> io::Result<()> {
-        let from = last.map_or(0, |id| id.index + 1);
+        let mut from = last.map_or(0, |id| id.index + 1);
+        if mutant::on(Mutant::TruncateOneTooMany) {
+            from = from.saturating_sub(1);
+        }
         self.log.truncate_from(from).await.map_err(io_error)
     }
 

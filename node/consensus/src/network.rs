@@ -15,7 +15,10 @@ use openraft::{
     },
 };
 use seriatim_proto::ids::{GroupId, NodeId};
-use seriatim_runtime::rng;
+use seriatim_runtime::{
+    mutant::{self, Mutant},
+    rng,
+};
 
 use crate::{
     Lane, LaneError, Snapshot, codec,
@@ -200,6 +203,9 @@ async fn outcome(
     (prev, last): (Option<RaftLogId>, Option<RaftLogId>),
     limit: Duration,
 ) -> (Appended, bool) {
+    if mutant::on(Mutant::AckBeforeQuorum) && sent.is_ok() {
+        return (Ok(Ok(last)), true);
+    }
     let answered = async {
         let (pending, _room) = sent?;
         let (_node, body) = pending.answer(limit).await.map_err(failed)?;

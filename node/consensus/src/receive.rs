@@ -5,7 +5,10 @@ use std::sync::Arc;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use openraft::{alias::SnapshotMetaOf, alias::SnapshotOf, raft::TransferLeaderRequest};
 use seriatim_proto::ids::{GroupId, NodeId, Offset, ReplicaId};
-use seriatim_runtime::net::BoxFuture;
+use seriatim_runtime::{
+    mutant::{self, Mutant},
+    net::BoxFuture,
+};
 
 use crate::{
     AppliedState, Group, Snapshot,
@@ -70,7 +73,12 @@ async fn answer(group: &Group, parts: &Parts, kind: u16, mut body: Bytes) -> Res
     let raft = group.raft();
     match kind {
         kind::APPEND => {
-            let request = codec::decode_append(body).map_err(text)?;
+            let mut request = codec::decode_append(body).map_err(text)?;
+            if mutant::on(Mutant::CommitsOlderTerm) {
+                let older = request.entries.iter().rev().map(|entry| entry.log_id);
+                let older = older.skip_while(|id| id.leader_id.term == request.vote.leader_id.term);
+                request.leader_commit = request.leader_commit.max(older.into_iter().next());
+            }
             let from_leader = request.vote.committed;
             let response = raft
                 .append_entries(request)
@@ -87,7 +95,13 @@ async fn answer(group: &Group, parts: &Parts, kind: u16, mut body: Bytes) -> Res
         }
         kind::VOTE => {
             let request = codec::decode_vote_request(body).map_err(text)?;
-            let response = raft.vote(request).await.map_err(|e| e.to_string())?;
+            let asked = request.vote;
+            let mut response = raft.vote(request).await.map_err(|e| e.to_string())?;
+            if mutant::on(Mutant::VoteForTwo)
+                && response.vote.leader_id.term == asked.leader_id.term
+            {
+                (response.vote, response.vote_granted) = (asked, true);
+            }
             if response.vote_granted {
                 group.heard_from_leader();
             }

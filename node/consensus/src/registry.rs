@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use openraft::{Config, SnapshotPolicy};
 use parking_lot::{Mutex, RwLock};
 use seriatim_proto::ids::GroupId;
-use seriatim_runtime::task::TaskGroup;
+use seriatim_runtime::{
+    mutant::{self, Mutant},
+    task::TaskGroup,
+};
 use seriatim_storage::{Log, LogOptions, Storage};
 use tokio::sync::{Semaphore, watch};
 
@@ -100,6 +103,12 @@ impl Consensus {
         }
         let compact_after = machine.compact_after_bytes();
         let log = self.open_log(&spec, compact_after).await?;
+        if mutant::on(Mutant::RestartTruncatesBelowCommit)
+            && let Some(committed) = log.committed()
+        {
+            let cut = log.truncate_from(committed.index + 1).await;
+            cut.map_err(ConsensusError::Storage)?;
+        }
         let applied = Arc::new(Mutex::new(None));
         let machine = Machine {
             machine,

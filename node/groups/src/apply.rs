@@ -7,6 +7,7 @@ use std::{
 };
 
 use seriatim_proto::internal::v1 as wire;
+use seriatim_runtime::mutant::{self, Mutant};
 use wire::group_command::Command;
 
 use crate::{
@@ -244,7 +245,8 @@ fn targets(
 /// Gives those of the partitions that nobody owns to the members that are to have them; who got
 /// something.
 fn grant(group: &mut Group, mut wanted: BTreeSet<Tp>) -> BTreeSet<String> {
-    for member in group.members.values() {
+    let owners = group.members.values();
+    for member in owners.filter(|_| !mutant::on(Mutant::PartitionToTwo)) {
         wanted.retain(|tp| !member.owned.contains_key(tp));
     }
     let mut granted = BTreeSet::new();
@@ -276,7 +278,8 @@ fn release_partitions(
         });
     };
     let mut released = BTreeSet::new();
-    for tp in partitions(release.partitions) {
+    let partitions = partitions(release.partitions);
+    for tp in partitions.filter(|_| !mutant::on(Mutant::ReleaseIgnored)) {
         // One that is the member's again was told to be revoked before that was known.
         if !member.target.contains(&tp) && member.owned.remove(&tp).is_some() {
             let _new = released.insert(tp);

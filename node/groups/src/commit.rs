@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use prost::Message as _;
 use seriatim_cluster::Cluster;
 use seriatim_proto::{error::ErrorCode, internal::v1 as wire, v1};
-use seriatim_runtime::clock::{self, Instant};
+use seriatim_runtime::{
+    clock::{self, Instant},
+    mutant::{self, Mutant},
+};
 use wire::group_command::Command;
 
 use crate::{
@@ -87,6 +90,8 @@ impl Groups {
         request: v1::CommitOffsetsRequest,
         cluster: &Cluster,
     ) -> Result<wire::StoreOffsets, v1::Error> {
+        // Looked at before the image is: that of a ready node is complete.
+        let ready = cluster.is_ready();
         let mut topics = self.0.topics(&cluster.image());
         let missing = |topics: &Topics| {
             let mut offsets = request.offsets.iter();
@@ -105,6 +110,14 @@ impl Groups {
         }
         if let Some((tp, there)) = missing(&topics) {
             return Err(match there {
+                None if !ready => v1::Error::new(
+                    ErrorCode::ReplicaUnavailable,
+                    format!(
+                        "this node has just started and may not have heard of topic '{}' yet; try \
+                         again shortly",
+                        tp.topic
+                    ),
+                ),
                 None => v1::Error::new(
                     ErrorCode::UnknownTopic,
                     format!("there is no topic '{}'; create it first", tp.topic),
@@ -180,6 +193,9 @@ pub(crate) async fn barrier(
     cluster: &Cluster,
     deadline: Instant,
 ) -> Result<(), v1::Error> {
+    if mutant::on(Mutant::StaleCoordinatorServes) {
+        return Ok(());
+    }
     match clock::timeout_at(deadline, shard.group.read_barrier()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {

@@ -16,7 +16,10 @@ use seriatim_consensus::{
     AppliedEntry, AppliedPayload, AppliedState, Reply, SmError, Snapshot, StateMachine,
 };
 use seriatim_proto::{ids::Offset, internal::v1 as wire};
-use seriatim_runtime::task;
+use seriatim_runtime::{
+    mutant::{self, Mutant},
+    task,
+};
 use seriatim_storage::{LogId, LogKey, Storage};
 use tokio::sync::Notify;
 
@@ -173,6 +176,9 @@ impl ShardMachine {
                 replies.push(reply);
             }
             let applied = state.record();
+            if mutant::on(Mutant::GroupOffsetsNotStored) {
+                touched = Touched::default();
+            }
             store::changes(meta, &self.keys, (&state.shard, &touched), applied.as_ref())
         };
         let written = batch.and_then(|batch| meta.transact(batch));

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use prost::Message as _;
 use seriatim_proto::internal::v1 as wire;
+use seriatim_runtime::mutant::{self, Mutant};
 
 use crate::{
     command::Refusal,
@@ -41,7 +42,9 @@ pub(crate) fn check(
         let stored = group.offsets.get(&tp);
         if let Some(member) = member {
             let granted = member.owned.get(&tp);
-            if granted.is_none_or(|from| !(*from..=group.generation).contains(&store.generation)) {
+            if granted.is_none_or(|from| !(*from..=group.generation).contains(&store.generation))
+                && !mutant::on(Mutant::CommitNotFenced)
+            {
                 return Err(Refusal::StaleGeneration { tp });
             }
             // The offset of a deleted topic of that name says nothing about this one.

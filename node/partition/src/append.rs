@@ -7,7 +7,11 @@ use seriatim_proto::{
     batch::RecordBatch,
     ids::{LeaderEpoch, Offset},
 };
-use seriatim_runtime::{clock, task};
+use seriatim_runtime::{
+    clock,
+    mutant::{self, Mutant},
+    task,
+};
 use tokio::{
     sync::{MutexGuard, futures::Notified, watch},
     time::Instant,
@@ -111,6 +115,9 @@ impl Partition {
             match decision {
                 Some(Decision::Submit(ticket)) => {
                     return self.submit(ticket, term, request.batch).await;
+                }
+                Some(Decision::Duplicate(_)) if mutant::on(Mutant::DuplicateWrongOffset) => {
+                    return Ok(Admitted::Stored(machine.high_watermark()));
                 }
                 Some(Decision::Duplicate(stored)) => {
                     return Ok(Admitted::Stored(stored.base_offset));

@@ -6,7 +6,10 @@ use seriatim_proto::{
     ids::{LeaderEpoch, Offset},
     record::decode_records,
 };
-use seriatim_runtime::task;
+use seriatim_runtime::{
+    mutant::{self, Mutant},
+    task,
+};
 
 use crate::{
     error::FetchError,
@@ -104,7 +107,14 @@ impl Partition {
     /// The term in which this replica leads and how far it may be read.
     fn serving(&self) -> Result<(u64, Offset), FetchError> {
         let term = leading(&self.inner.state.borrow())?;
-        let high_watermark = self.inner.machine.ready(term).ok_or(FetchError::NotReady)?;
+        let machine = &self.inner.machine;
+        if mutant::on(Mutant::ReadAboveHighWatermark) {
+            return Ok((term, machine.log().next_offset()));
+        }
+        if mutant::on(Mutant::ServesBeforeReady) {
+            return Ok((term, machine.high_watermark()));
+        }
+        let high_watermark = machine.ready(term).ok_or(FetchError::NotReady)?;
         Ok((term, high_watermark))
     }
 

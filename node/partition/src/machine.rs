@@ -16,13 +16,17 @@ use seriatim_proto::{
     batch::BatchHeader,
     ids::{Offset, TopicPartition},
 };
-use seriatim_runtime::task;
+use seriatim_runtime::{
+    mutant::{self, Mutant},
+    task,
+};
 use seriatim_storage::{Log, LogId};
 use tokio::sync::{Notify, watch};
 
 use crate::{
     command::LogStart,
     error::PartitionError,
+    producer_table::ProducerTable,
     sequencer::{Decision, Sequencer, Ticket, View},
     state::State,
     table_codec::encode_checkpoint,
@@ -61,7 +65,9 @@ impl Machine {
     /// The state as of the checkpoint or the boundary of the log, whichever is later.
     pub(crate) async fn load(name: TopicPartition, log: Log) -> Result<Arc<Self>, PartitionError> {
         let state = load(&log).await?;
-        log.raise_start_offset(state.log_start.offset);
+        if !mutant::on(Mutant::LogStartOnlyOnLeader) {
+            log.raise_start_offset(state.log_start.offset);
+        }
         Ok(Arc::new(Self {
             name,
             log,
@@ -132,12 +138,16 @@ impl Machine {
             .state
             .applied
             .is_none_or(|applied| applied.term != term)
+            && !mutant::on(Mutant::DecidesBeforeReady)
         {
             return None;
         }
         let Core {
             state, sequencer, ..
         } = &mut *core;
+        if mutant::on(Mutant::ProducersLostOnFailover) && sequencer.is_new(term) {
+            state.table = ProducerTable::default();
+        }
         let view = View {
             table: &state.table,
             high_watermark: state.high_watermark,
@@ -155,7 +165,9 @@ impl Machine {
 
     /// Tells everybody how far the log is applied and where it begins.
     fn publish(&self, high_watermark: Offset, log_start: &LogStart) {
-        self.log.raise_start_offset(log_start.offset);
+        if !mutant::on(Mutant::LogStartOnlyOnLeader) {
+            self.log.raise_start_offset(log_start.offset);
+        }
         let _ = self.high_watermark.send_if_modified(|published| {
             let changed = *published != high_watermark;
             *published = high_watermark;
@@ -198,11 +210,17 @@ impl Machine {
 
     async fn replay(&self, state: &mut State, upto: LogId) -> Result<(), ReplayError> {
         while state.next_index() <= upto.index {
-            let range = state.next_index()..upto.index + 1;
+            let mut range = state.next_index()..upto.index + 1;
+            if mutant::on(Mutant::BoundaryOffByOne) {
+                range.end = upto.index;
+            }
             for entry in applied_entries(&self.log, range).await? {
                 let _reply = state
                     .apply(entry)
                     .map_err(|error| ReplayError::Malformed(error.to_string()))?;
+            }
+            if mutant::on(Mutant::BoundaryOffByOne) {
+                state.applied = Some(upto);
             }
         }
         Ok(())

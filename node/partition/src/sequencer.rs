@@ -16,6 +16,7 @@ use seriatim_proto::{
     ids::{Offset, ProducerId},
     limits::PRODUCER_WINDOW,
 };
+use seriatim_runtime::mutant::{self, Mutant};
 
 use crate::producer_table::{ProducerTable, SequenceError, Standing, Stored, sequence_after};
 
@@ -93,6 +94,11 @@ impl Sequencer {
         self.in_flight
     }
 
+    /// Whether nothing was decided in this term yet.
+    pub(crate) fn is_new(&self, term: u64) -> bool {
+        self.term != term
+    }
+
     /// Decides about a batch; a [`Decision::Submit`] counts it as submitted.
     pub(crate) fn decide(
         &mut self,
@@ -100,7 +106,7 @@ impl Sequencer {
         header: &BatchHeader,
         expected_end: Option<Offset>,
     ) -> Decision {
-        if view.term != self.term {
+        if self.is_new(view.term) {
             // Nothing of an earlier term can reach the log any more: a leader serves only once an
             // entry of its own term is applied.
             *self = Self {
@@ -120,14 +126,17 @@ impl Sequencer {
             self.uncertain = false;
         }
         if let Some(decision) = self.sequence(header, standing) {
-            return decision;
+            let gap = matches!(decision, Decision::Wait(Wait::Gap(_)));
+            if !(gap && mutant::on(Mutant::GapAccepted)) {
+                return decision;
+            }
         }
         if let Some(expected) = expected_end {
             // The end only ever grows.
             if expected < view.high_watermark {
                 return Decision::WrongEnd(view.high_watermark);
             }
-            if !drained {
+            if !drained && !mutant::on(Mutant::WrongEndChecked) {
                 return Decision::Wait(Wait::Drain);
             }
             if expected != view.high_watermark {

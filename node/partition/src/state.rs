@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use seriatim_consensus::{AppliedEntry, AppliedPayload, AppliedState, Reply, SmError, Snapshot};
 use seriatim_proto::ids::Offset;
+use seriatim_runtime::mutant::{self, Mutant};
 use seriatim_storage::{Boundary, LogId};
 
 use crate::{
@@ -64,10 +65,16 @@ impl State {
     }
 
     pub(crate) fn to_snapshot(&self) -> Snapshot {
+        let none = ProducerTable::default();
+        let table = if mutant::on(Mutant::ProducersLostInBoundary) {
+            &none
+        } else {
+            &self.table
+        };
         Snapshot {
             state: self.applied_state(),
             next_offset: self.high_watermark,
-            data: encode_snapshot(&self.log_start, &self.table),
+            data: encode_snapshot(&self.log_start, table),
         }
     }
 

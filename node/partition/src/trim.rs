@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use seriatim_consensus::{Applied, Group, Proposal, ProposeError, Reply};
 use seriatim_proto::{batch::BatchHeader, ids::Offset};
-use seriatim_runtime::{clock, task};
+use seriatim_runtime::{
+    clock,
+    mutant::{self, Mutant},
+    task,
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -65,6 +69,10 @@ impl Partition {
     /// Replicates a log start.
     async fn begin_at(&self, start: LogStart, deadline: Instant) -> Result<Offset, TrimError> {
         let term = leading(&self.inner.state.borrow())?;
+        let raise = || self.inner.machine.log().raise_start_offset(start.offset);
+        if mutant::on(Mutant::TrimBeforeCommit) {
+            raise();
+        }
         let proposal = Proposal::Command(Command::LogStart(start).encode());
         let pending = self.inner.group.submit(proposal, term).await?;
         let timeout = |_elapsed| TrimError::Timeout;
@@ -76,7 +84,12 @@ impl Partition {
                 reply: Reply::Command(bytes),
                 ..
             } => match Outcome::decode(bytes) {
-                Some(Outcome::Start(offset)) => Ok(offset),
+                Some(Outcome::Start(offset)) => {
+                    if mutant::on(Mutant::LogStartOnlyOnLeader) {
+                        raise();
+                    }
+                    Ok(offset)
+                }
                 Some(Outcome::Beyond(end)) => Err(TrimError::OutOfRange {
                     offset: start.offset,
                     end,

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod metric;
+pub mod mutant;
 pub mod net;
 pub mod rng;
 pub mod sim;

@@ -29,6 +29,7 @@ use std::{
 
 use parking_lot::Mutex;
 use seriatim_proto::ids::{GroupId, ReplicaId};
+use seriatim_runtime::mutant::{self, Mutant};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -294,7 +295,7 @@ impl Journal {
 
     /// Makes the round durable.
     pub(crate) fn sync(&self, round: &mut VoteRound) {
-        if round.failed.is_some() {
+        if round.failed.is_some() || mutant::on(Mutant::VoteNotSynced) {
             return;
         }
         let mut writer = self.writer.lock();

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use seriatim_proto::v1;
-use seriatim_runtime::clock::Instant;
+use seriatim_runtime::{
+    clock::Instant,
+    mutant::{self, Mutant},
+};
 use v1::member_response::Response;
 
 use super::link::Link;
@@ -87,7 +90,10 @@ impl Session {
     }
 
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        !self.expired && !self.leaving && self.silent_for(now) >= self.timeout
+        !self.expired
+            && !self.leaving
+            && self.silent_for(now) >= self.timeout
+            && !mutant::on(Mutant::SessionExpiryIgnored)
     }
 
     /// Of these, what it was told to let go of in that generation or before; 0: in any.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use seriatim_proto::ids::Offset;
+use seriatim_runtime::mutant::{self, Mutant};
 
 use super::{
     LogInner,
@@ -193,9 +194,12 @@ impl LogInner {
             // The last segment stays, so that its writer can go on.
             let sealed = state.segments.len().saturating_sub(1);
             let gone = state.segments.iter().take(sealed);
-            let gone = gone
+            let mut gone = gone
                 .take_while(|segment| segment.ends_by(upto.index))
                 .count();
+            if mutant::on(Mutant::PurgeOneTooMany) {
+                gone = sealed.min(gone + 1);
+            }
             state.segments.drain(..gone).collect::<Vec<_>>()
         };
         self.core.engine.metrics.purged(&removed);

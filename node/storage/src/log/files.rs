@@ -15,6 +15,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use seriatim_proto::ids::Offset;
+use seriatim_runtime::mutant::{self, Mutant};
 
 use super::state::Start;
 use crate::{
@@ -92,7 +93,10 @@ pub(super) fn scan_entries(
     let disk = &*core.disk;
     let file = core.handles.open(disk, segment)?;
     let start = segment.with_index(&*file, |index| {
-        let after = index.partition_point(|entry| from.entry_is_before(entry));
+        let mut after = index.partition_point(|entry| from.entry_is_before(entry));
+        if mutant::on(Mutant::IndexOffByOne) && matches!(from, From::Offset(_)) {
+            after = index.len().min(after + 1);
+        }
         after
             .checked_sub(1)
             .and_then(|at| index.get(at))

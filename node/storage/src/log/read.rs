@@ -4,6 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use seriatim_proto::ids::Offset;
+use seriatim_runtime::mutant::{self, Mutant};
 
 use super::{
     Log, LogInner,
@@ -156,6 +157,12 @@ impl Log {
                     (taken, more) = self.0.core.blocking("fetch", read).await?;
                     if !more {
                         break;
+                    }
+                    if mutant::on(Mutant::SegmentBoundarySkips)
+                        && let Some(last) = taken.frames.last()
+                    {
+                        next = Offset(last.next_offset().0 + 1);
+                        continue;
                     }
                 }
             }

@@ -4,6 +4,7 @@ use std::{io, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use seriatim_proto::{ids::Offset, settings::Durability};
+use seriatim_runtime::mutant::{self, Mutant};
 
 use super::{
     files,
@@ -295,6 +296,11 @@ fn load_last(disk: &dyn Disk, segment: &Arc<Segment>, synced_end: u64) -> Result
         None => Found::new(segment),
     };
     let stop = found.run(&*file)?;
+    if mutant::on(Mutant::TornTailDropsFrames) && matches!(stop, Stop::Bad { .. }) {
+        let block = found.summary.end - found.summary.end % 4096;
+        found = Found::new(segment);
+        let _stop = found.run_to(&*file, block)?;
+    }
     let (end, next_index) = (found.summary.end, found.next_index());
     if stop == Stop::Footer
         && let Some(footer) = footer.filter(|footer| footer.summary.end == end)
@@ -308,6 +314,7 @@ fn load_last(disk: &dyn Disk, segment: &Arc<Segment>, synced_end: u64) -> Result
     match judge_tail(segment, &*file, &stop, &found, synced_end)? {
         Tail::Damaged(what) => return Err(StorageError::damaged(&segment.path, end, what)),
         Tail::Clean => {}
+        Tail::Torn if mutant::on(Mutant::TornTailAccepted) => found.summary.end = len,
         Tail::Torn => {
             tracing::info!(
                 file = %segment.path.display(), position = end, bytes = len - end, index = next_index,
@@ -331,6 +338,9 @@ pub(crate) fn judge_tail(
     found: &Found<'_>,
     synced_end: u64,
 ) -> Result<Tail> {
+    if mutant::on(Mutant::DamageCutInSilence) {
+        return Ok(Tail::Torn);
+    }
     let (end, next_index) = (found.summary.end, found.next_index());
     let judged = tail::judge(segment, file, stop, end, next_index)?;
     Ok(match judge_missing(segment, end, next_index, synced_end) {
@@ -374,7 +384,7 @@ fn judge_missing(segment: &Segment, position: u64, next_index: u64, synced_end: 
 /// Checks a log that is read whole: nothing that was durable may be missing at its end.
 fn check_end(state: &LogState, dir: &Path, synced_end: u64) -> Result<()> {
     let end = state.end();
-    if synced_end <= end {
+    if synced_end <= end || mutant::on(Mutant::DamageCutInSilence) {
         return Ok(());
     }
     let (file, position) = match state.segments.last() {

@@ -4,6 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use seriatim_proto::ids::Offset;
+use seriatim_runtime::mutant::{self, Mutant};
 use tokio::sync::oneshot;
 
 use super::AppendDone;
@@ -229,7 +230,9 @@ impl LogState {
             })
         });
         self.epochs.retain(|epoch| epoch.index < index);
-        self.next_offset = offset;
+        if !mutant::on(Mutant::OffsetsNotTruncated) {
+            self.next_offset = offset;
+        }
         self.written_end = self.written_end.min(index);
         self.flushed_end = self.flushed_end.min(index);
         freed

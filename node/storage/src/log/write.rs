@@ -3,6 +3,7 @@
 use std::{io::IoSlice, sync::Arc};
 
 use seriatim_proto::settings::Durability;
+use seriatim_runtime::mutant::{self, Mutant};
 
 use super::{
     AppendDone, LogInner, files,
@@ -237,7 +238,7 @@ impl LogInner {
             self.seal(active)?;
             // Sealed, synced: everything in it is durable before the next file exists.
             writer.synced_end = first.log_id().index;
-            if writer.dir_dirty {
+            if writer.dir_dirty && !mutant::on(Mutant::DirNotSynced) {
                 self.core.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
                 writer.dir_dirty = false;
             }
@@ -324,7 +325,7 @@ impl LogInner {
 
     /// Makes the round durable, unless the log's durability leaves that to the system.
     pub(crate) fn sync(&self, round: &mut Round) {
-        if round.failed.is_some() || !round.sync {
+        if round.failed.is_some() || !round.sync || mutant::on(Mutant::AckBeforeFsync) {
             return;
         }
         let mut writer = self.writer.lock();
@@ -347,7 +348,7 @@ impl LogInner {
             self.core.engine.sync(&*active.file, &active.segment.path)?;
             active.dirty = false;
         }
-        if writer.dir_dirty {
+        if writer.dir_dirty && !mutant::on(Mutant::DirNotSynced) {
             self.core.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
             writer.dir_dirty = false;
         }
