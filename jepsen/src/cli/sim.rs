@@ -4,7 +4,10 @@
 use std::{ops::Range, time::Duration};
 
 use anyhow::Context as _;
-use seriatim_jepsen::sim::run::{Options, Verdict, run as run_seed};
+use seriatim_jepsen::{
+    history::Action,
+    sim::run::{Options, Verdict, run as run_seed},
+};
 
 use super::{Clean, Outcome};
 
@@ -65,7 +68,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         let mut good = print(&verdict);
         if twice {
             let again = run_seed(seed, &options).context("run a seed again")?;
-            if again.history.digest() != verdict.history.digest() {
+            if again.history != verdict.history {
                 println!("    the second run of seed {seed} differs");
                 good = false;
             }
@@ -83,26 +86,27 @@ pub(crate) fn run(args: Args) -> Outcome {
 
 /// Prints one line, and what was violated; says whether all held.
 fn print(verdict: &Verdict) -> bool {
-    let history = &verdict.history;
-    let reads: usize = history.reads.iter().map(|r| r.records.len()).sum();
-    let recovered = history
-        .recovered_after
-        .map_or("never".to_owned(), |t| format!("{:.1}s", t.as_secs_f64()));
+    let totals = &verdict.verdict.totals;
+    let recovered = verdict.verdict.finding("recovery");
+    let recovered = recovered.and_then(|found| found.figures.get("recovered_seconds"));
     println!(
-        "{:>8} {:>8} {reads:>8} {:>8} {:>7} {:>8.1}s {recovered:>9}  {}",
+        "{:>8} {:>8} {:>8} {:>8} {:>7} {:>8.1}s {:>9}  {}",
         verdict.seed,
-        history.acknowledged(),
-        history.committed(),
-        history.faults.len(),
+        totals.acknowledged,
+        totals.read,
+        totals.committed,
+        totals.faults(),
         verdict.took.as_secs_f64(),
+        recovered.map_or("never".to_owned(), |seconds| format!("{seconds:.1}s")),
         if verdict.holds() { "ok" } else { "VIOLATED" }
     );
     if !verdict.holds() {
-        for finding in &verdict.findings {
-            println!("  {finding}");
-        }
-        for (at, fault) in &history.faults {
-            println!("  {:>8.3}s {fault}", at.as_secs_f64());
+        println!("{}", verdict.verdict);
+        for op in &verdict.history.ops {
+            if let Action::Fault(fault) = &op.action {
+                let at = Duration::from_nanos(op.time).as_secs_f64();
+                println!("  {at:>8.3}s {:?} {}", fault.phase, fault.detail);
+            }
         }
     }
     verdict.holds()

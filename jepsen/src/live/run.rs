@@ -254,6 +254,9 @@ impl<'a> Run<'a> {
                     / u32::try_from(rate).unwrap_or(u32::MAX),
                 consumers: 2,
                 conditional_every: Duration::from_millis(100),
+                members: 3,
+                fleeting: 1,
+                trim_every: Some(Duration::from_secs(5)),
                 ..Mix::default()
             },
             admin,
@@ -455,14 +458,13 @@ impl<'a> Run<'a> {
         all.extend(failures);
         Ok(Outcome {
             header: Header {
-                format: Header::FORMAT.to_owned(),
-                version: Header::VERSION,
                 world: "live".to_owned(),
                 keys: self.keys.names(),
                 nodes: self.options.nodes,
                 seed: Some(self.options.seed),
                 replay: Some(replay(self.options, self.folder)),
                 recovery_max_ms: u64::try_from(Options::RECOVERY_MAX.as_millis()).ok(),
+                ..Header::default()
             },
             ops: self.recorder.take(),
             struck,

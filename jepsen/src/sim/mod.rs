@@ -1,5 +1,6 @@
 //! Deterministic simulation: whole nodes, clients and faults in one thread, from one seed.
 
+pub mod cells;
 pub mod client;
 pub mod machines;
 pub mod members;

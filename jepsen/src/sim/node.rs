@@ -23,7 +23,6 @@ use seriatim_storage::{Storage, StorageOptions, disk::sim::SimDisk};
 use tokio::sync::mpsc;
 
 use super::{
-    client::TOPIC,
     rpc::{Answer, Call, Envelope, Switchboard},
     stop::{self, Running},
 };
@@ -226,12 +225,14 @@ async fn answer(broker: &Broker, call: Call) -> Answer {
         // Seen before it comes here.
         Call::Stop => Answer::Stopping,
         Call::Digest {
+            topic,
             partition,
             start,
             end,
         } => {
             let range = Offset(start)..Offset(end);
-            Answer::Digest(digest(broker, partition, range).await)
+            let tp = TopicPartition::new(topic, partition);
+            Answer::Digest(digest(broker, &tp, range).await)
         }
     }
 }
@@ -261,10 +262,9 @@ async fn member_line(
 }
 
 /// FNV-1a over the batches of this node's replica, stamped headers included.
-async fn digest(broker: &Broker, partition: i32, range: Range<Offset>) -> Option<u64> {
+async fn digest(broker: &Broker, tp: &TopicPartition, range: Range<Offset>) -> Option<u64> {
     let end = range.end;
-    let tp = TopicPartition::new(TOPIC, partition);
-    let partition = broker.cluster().partition(&tp)?;
+    let partition = broker.cluster().partition(tp)?;
     if partition.status().high_watermark < end {
         return None;
     }

@@ -51,6 +51,8 @@ pub enum Call {
     /// A number that stands for the bytes of this node's committed log of a partition between two
     /// offsets; only the harness asks.
     Digest {
+        /// The topic.
+        topic: String,
         /// The partition.
         partition: i32,
         /// Where the compared part begins.

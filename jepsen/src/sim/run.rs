@@ -1,12 +1,10 @@
 //! One run: form a cluster, work and break, mend, read everything, judge.
 
 use std::{
-    collections::BTreeMap,
     io,
-    ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -17,7 +15,8 @@ use seriatim_proto::v1;
 use seriatim_runtime::{clock, sim, task};
 
 use super::{
-    client::{Client, TOPIC},
+    cells,
+    client::{Board, CELLS, Client, TOPIC, key},
     machines::Machines,
     members,
     nemesis::{Fault, Nemesis},
@@ -28,10 +27,9 @@ use super::{
     world::World,
 };
 use crate::{
-    check::{Finding, check},
+    check::{self, check},
     entropy,
-    history::{Op, Recorder},
-    seen::History,
+    history::{self, Action, FaultPhase, Header, History, Recorder, Workload},
     work::{Job, Mix, Work},
 };
 
@@ -105,10 +103,8 @@ pub struct Verdict {
     pub seed: u64,
     /// What happened.
     pub history: History,
-    /// What the clients of the real library saw.
-    pub ops: Vec<Op>,
     /// What was found.
-    pub findings: Vec<Finding>,
+    pub verdict: check::Verdict,
     /// Virtual time.
     pub took: Duration,
 }
@@ -116,7 +112,7 @@ pub struct Verdict {
 impl Verdict {
     /// Whether every promise was kept.
     pub fn holds(&self) -> bool {
-        self.findings.iter().all(Finding::holds)
+        self.verdict.holds
     }
 }
 
@@ -142,16 +138,17 @@ fn run_here(seed: u64, options: &Options) -> io::Result<Verdict> {
         run.note("the cluster did not form in time");
     }
     let took = run.world.now();
-    let history = Arc::clone(&run.history);
-    let ops = run.real.iter().flat_map(|real| real.work.recorder().take());
-    let ops = ops.collect();
+    let recorder = run.recorder.clone();
+    let header = run.header(seed);
     drop(run);
-    let history = std::mem::take(&mut *history.lock());
+    let history = History {
+        header,
+        ops: recorder.take(),
+    };
     Ok(Verdict {
         seed,
-        findings: check(&history, options.recovery_max),
+        verdict: check(&history),
         history,
-        ops,
         took,
     })
 }
@@ -161,7 +158,10 @@ struct Run {
     world: World,
     machines: Machines,
     switchboard: Switchboard,
-    history: Arc<Mutex<History>>,
+    recorder: Recorder,
+    /// The world's time in nanoseconds when [`Run::record`] was last asked.
+    now: Arc<AtomicU64>,
+    board: Arc<Mutex<Board>>,
     real: Option<Real>,
     crews: usize,
 }
@@ -190,21 +190,70 @@ impl Run {
             options.forgets_producers,
         )
         .with_grpc(options.real);
-        let recorder = Recorder::new(sim::clock::time);
-        let real = options.real.then(|| Real::new(recorder, options.nodes));
+        let now = Arc::<AtomicU64>::default();
+        let between_turns = Arc::clone(&now);
+        let recorder = Recorder::new(move || match tokio::runtime::Handle::try_current() {
+            Ok(_host) => sim::clock::time(),
+            Err(_none) => Duration::from_nanos(between_turns.load(Ordering::Relaxed)),
+        });
+        let real = options
+            .real
+            .then(|| Real::new(recorder.clone(), options.nodes));
         Self {
             options,
             world,
             machines,
             switchboard,
-            history: Arc::default(),
+            recorder,
+            now,
+            board: Arc::default(),
             real,
             crews: 0,
         }
     }
 
+    /// The history, for what happens between the turns of the hosts.
+    fn record(&self) -> &Recorder {
+        let now = u64::try_from(self.world.now().as_nanos()).unwrap_or(u64::MAX);
+        self.now.store(now, Ordering::Relaxed);
+        &self.recorder
+    }
+
+    /// What the history is about.
+    fn header(&self, seed: u64) -> Header {
+        let options = &self.options;
+        let events = (0..options.partitions).map(|p| (TOPIC, p));
+        let cells = [(CELLS, cells::REGISTER), (CELLS, cells::LEDGER)];
+        let keys = events
+            .chain(cells)
+            .map(|(topic, p)| (key(topic, p), format!("{topic}-{p}")));
+        let real = self.real.iter().flat_map(|real| real.work.keys().names());
+        let recovery_max_ms = options.recovery_max.as_millis();
+        Header {
+            world: "sim".to_owned(),
+            keys: keys.chain(real).collect(),
+            nodes: options.nodes,
+            seed: Some(seed),
+            recovery_max_ms: Some(u64::try_from(recovery_max_ms).unwrap_or(u64::MAX)),
+            workloads: [
+                Workload::Append,
+                Workload::Idempotent,
+                Workload::Conditional,
+                Workload::Consume,
+                Workload::Offsets,
+                Workload::Trim,
+                Workload::Register,
+                Workload::Final,
+                Workload::Replicas,
+                Workload::Recover,
+            ]
+            .into(),
+            ..Header::default()
+        }
+    }
+
     fn note(&self, what: &str) {
-        self.history.lock().impossible.push(what.to_owned());
+        self.record().impossible(what);
     }
 
     /// Starts jobs that share a client.
@@ -212,7 +261,8 @@ impl Run {
         let stop = Arc::new(AtomicBool::new(false));
         let client = Client {
             rpc: self.switchboard.clone(),
-            history: Arc::clone(&self.history),
+            recorder: self.recorder.clone(),
+            board: Arc::clone(&self.board),
             stop: Arc::clone(&stop),
             nodes: self.options.nodes,
             partitions: self.options.partitions,
@@ -255,7 +305,13 @@ impl Run {
     fn form(&mut self) -> io::Result<bool> {
         self.machines.boot_all(&mut self.world)?;
         let partitions = self.options.partitions;
-        let crew = self.crew(|client| vec![Box::pin(create_topic(client.clone(), partitions))])?;
+        let crew = self.crew(|client| {
+            let topics = [(TOPIC, partitions), (CELLS, 2)];
+            let create = |(topic, partitions)| -> Job {
+                Box::pin(create_topic(client.clone(), topic, partitions))
+            };
+            topics.map(create).into()
+        })?;
         if self.real.is_none() {
             return Ok(self.world.run_until(PATIENCE, || crew.done()));
         }
@@ -278,7 +334,8 @@ impl Run {
         } else {
             self.faults()?;
         }
-        let healed = self.world.now();
+        let process = self.recorder.process();
+        let recovering = self.record().invoke(process, None, Action::Recover);
         let probes = self.crew(|client| {
             let all = 0..client.partitions;
             let mut jobs: Vec<Job> = all
@@ -292,7 +349,10 @@ impl Run {
             .world
             .run_until(PATIENCE, || probes.done() && recovery.done())
         {
-            self.history.lock().recovered_after = Some(self.world.now() - healed);
+            self.record().ok(recovering, Action::Recover);
+        } else {
+            let why = "some partition took no append, or the group no commit";
+            let _over = self.record().info(recovering, Action::Recover, why);
         }
         workers.stop.store(true, Ordering::Relaxed);
         probes.stop.store(true, Ordering::Relaxed);
@@ -310,9 +370,9 @@ impl Run {
 
     fn read_finals(&mut self) -> io::Result<()> {
         let readers = self.crew(|client| {
-            let all = 0..client.partitions;
+            let all = read_at_end(client.partitions).into_iter();
             let mut jobs: Vec<Job> = all
-                .map(|p| -> Job { Box::pin(workload::read_all(client.clone(), p)) })
+                .map(|place| -> Job { Box::pin(workload::read_all(client.clone(), place)) })
                 .collect();
             jobs.push(Box::pin(members::settle(client.clone())));
             jobs
@@ -324,19 +384,14 @@ impl Run {
         {
             self.note("a partition could not be read to its end");
         }
-        let ranges: BTreeMap<i32, Range<i64>> = {
-            let history = self.history.lock();
-            let finals = history.finals.iter().map(|(&partition, log)| {
-                let start = history.start(partition);
-                let end = log.last().map_or(start, |&(offset, _)| offset + 1);
-                (partition, start..end)
-            });
-            finals.collect()
-        };
+        let ranges = std::mem::take(&mut self.board.lock().finals);
         let comparers = self.crew(|client| {
-            let all = ranges.into_iter();
-            all.map(|(p, range)| -> Job { Box::pin(operator::compare(client.clone(), p, range)) })
-                .collect()
+            let all = read_at_end(client.partitions).into_iter();
+            let read = all.filter_map(|place| Some((place, ranges.get(&key(place.0, place.1))?)));
+            read.map(|(place, range)| -> Job {
+                Box::pin(operator::compare(client.clone(), place, range.clone()))
+            })
+            .collect()
         })?;
         if !self.world.run_until(PATIENCE, || comparers.done()) {
             self.note("a replica did not reach the end of its partition");
@@ -348,31 +403,81 @@ impl Run {
         let mut nemesis = Nemesis::new(self.options.nodes);
         let end = self.world.now() + self.options.faults_for;
         let mut next = self.world.now() + Duration::from_secs(1);
-        let mut open: Vec<(Duration, Fault)> = Vec::new();
+        let mut open: Vec<(Duration, Struck)> = Vec::new();
         while self.world.now() < end {
             let now = self.world.now();
             let (due, rest) = open.into_iter().partition(|(until, _)| *until <= now);
             open = rest;
-            let due: Vec<(Duration, Fault)> = due;
-            for (_, fault) in due {
-                self.machines.mend(&mut self.world, fault)?;
+            let due: Vec<(Duration, Struck)> = due;
+            for (_, struck) in due {
+                self.mend(struck)?;
             }
             if next <= now {
                 let mut strike = nemesis.strike();
                 strike.fault = self.options.only.unwrap_or(strike.fault);
                 let what = self.machines.break_by(&mut self.world, strike.fault);
                 tracing::info!(at = ?now, what, "fault");
-                self.history.lock().faults.push((now, what));
-                open.push((now + strike.lasts, strike.fault));
+                let struck = Struck {
+                    id: self.recorder.fault_id(),
+                    fault: strike.fault,
+                };
+                self.record_fault(struck, FaultPhase::Begin, what);
+                open.push((now + strike.lasts, struck));
                 next = now + strike.then;
             }
             self.world.step();
         }
-        for (_, fault) in open {
-            self.machines.mend(&mut self.world, fault)?;
+        for (_, struck) in open {
+            self.mend(struck)?;
         }
         self.machines.boot_all(&mut self.world)
     }
+
+    fn mend(&mut self, struck: Struck) -> io::Result<()> {
+        self.machines.mend(&mut self.world, struck.fault)?;
+        self.record_fault(struck, FaultPhase::End, struck.fault.to_string());
+        Ok(())
+    }
+
+    fn record_fault(&self, struck: Struck, phase: FaultPhase, detail: String) {
+        self.record().fault(history::Fault {
+            id: struck.id,
+            what: kind(struck.fault).to_owned(),
+            detail,
+            phase,
+        });
+    }
+}
+
+/// A fault that began.
+#[derive(Debug, Clone, Copy)]
+struct Struck {
+    id: u64,
+    fault: Fault,
+}
+
+/// What the history calls a fault.
+fn kind(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Kill(_) => "kill",
+        Fault::KillAll => "kill-all",
+        Fault::PowerLoss(_) => "power-loss",
+        Fault::PowerLossAll => "power-loss-all",
+        Fault::Isolate(_) => "isolate",
+        Fault::Cut(..) => "cut",
+        Fault::OneWay(..) => "one-way",
+        Fault::Reset(..) => "reset",
+        Fault::SlowDisk(_) => "slow-disk",
+        Fault::FullDisk(_) => "full-disk",
+        Fault::BitRot(_) => "bit-rot",
+    }
+}
+
+/// The partitions that are read to their ends, and compared, when all is over. The register's records
+/// are no sends.
+fn read_at_end(partitions: i32) -> Vec<(&'static str, i32)> {
+    let events = (0..partitions).map(|p| (TOPIC, p));
+    events.chain([(CELLS, cells::LEDGER)]).collect()
 }
 
 fn workers(client: &Client) -> Vec<Job> {
@@ -389,26 +494,33 @@ fn workers(client: &Client) -> Vec<Job> {
         jobs.push(Box::pin(workload::conditional(
             client.clone(),
             50,
-            partition,
+            (TOPIC, partition),
             pause,
         )));
+    }
+    for user in 0..3 {
+        let pause = Duration::from_millis(200);
+        let ledger = (CELLS, cells::LEDGER);
+        let appends = workload::conditional(client.clone(), 60 + user, ledger, pause);
+        jobs.push(Box::pin(appends));
+        jobs.push(Box::pin(cells::register(client.clone(), 70 + user, pause)));
     }
     for _ in 0..SEATS {
         jobs.push(Box::pin(members::seat(client.clone())));
     }
     let pause = Duration::from_millis(400);
     jobs.push(Box::pin(members::watch(client.clone(), pause)));
-    for reader in 1..=3 {
+    for _ in 1..=3 {
         let pause = Duration::from_millis(50);
-        jobs.push(Box::pin(workload::consume(client.clone(), reader, pause)));
+        jobs.push(Box::pin(workload::consume(client.clone(), pause)));
     }
     jobs
 }
 
-async fn create_topic(client: Client, partitions: i32) {
+async fn create_topic(client: Client, topic: &str, partitions: i32) {
     loop {
         let request = v1::CreateTopicRequest {
-            name: TOPIC.to_owned(),
+            name: topic.to_owned(),
             partitions,
             replication_factor: 3,
             settings: SETTINGS
