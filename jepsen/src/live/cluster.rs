@@ -69,7 +69,9 @@ impl Cluster {
     /// Nodes and their processes, of those that run.
     pub(super) fn pids(&self) -> Vec<(u64, u32)> {
         let pids = self.pids.read();
-        let all = pids.iter().map(|(&node, pid)| (node, pid.load(Ordering::Relaxed)));
+        let all = pids
+            .iter()
+            .map(|(&node, pid)| (node, pid.load(Ordering::Relaxed)));
         all.filter(|&(_, pid)| pid != 0).collect()
     }
 

@@ -46,7 +46,10 @@ pub(super) async fn settle(client: &Client) -> anyhow::Result<()> {
             partition.leader.is_none()
                 || partition.moving.is_some()
                 || partition.is_under_replicated()
-                || partition.replicas.iter().any(|replica| replica.lag != Some(0))
+                || partition
+                    .replicas
+                    .iter()
+                    .any(|replica| replica.lag != Some(0))
         });
         match behind {
             Some(partition) => bail!("{partition:?}"),
@@ -91,7 +94,10 @@ impl Opened {
         let mut logs = Vec::new();
         for key in storage.logs() {
             let log = storage.open_log(key, LogOptions::default()).await;
-            logs.push((key, log.with_context(|| format!("open log {key} of node {node}"))?));
+            logs.push((
+                key,
+                log.with_context(|| format!("open log {key} of node {node}"))?,
+            ));
         }
         Ok(Self {
             node,
@@ -152,7 +158,12 @@ pub(super) fn damage(folder: &Path) -> anyhow::Result<Vec<String>> {
     let report = verify::verify_dir(&disk, folder, &mut |_, _| {})?;
     let places = report.damage.iter().map(|damage| {
         let file: PathBuf = damage.file.clone();
-        format!("{} at byte {}: {}", file.display(), damage.position, damage.what)
+        format!(
+            "{} at byte {}: {}",
+            file.display(),
+            damage.position,
+            damage.what
+        )
     });
     Ok(places.collect())
 }

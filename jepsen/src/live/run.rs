@@ -76,7 +76,8 @@ pub async fn run(options: Options) -> anyhow::Result<Outcome> {
 }
 
 fn has_impossible(ops: &[Op]) -> bool {
-    ops.iter().any(|op| matches!(op.action, Action::Impossible(_)))
+    ops.iter()
+        .any(|op| matches!(op.action, Action::Impossible(_)))
 }
 
 /// An empty folder for what a run leaves.
@@ -109,7 +110,10 @@ async fn network(
     if options.kinds.contains(&Kind::Loss) {
         left_out.push(format!("loss: {why}"));
     }
-    tracing::warn!(why, "no network namespaces: nodes are on loopback, behind a proxy");
+    tracing::warn!(
+        why,
+        "no network namespaces: nodes are on loopback, behind a proxy"
+    );
     Ok(Network::loopback())
 }
 
@@ -315,7 +319,9 @@ impl<'a> Run<'a> {
     /// Faults, and after the last one the rest of the time.
     async fn faults(&self, schedule: &Schedule, began: Instant) {
         self.nemesis.play(schedule, began).await;
-        let end = self.nemesis.or_enough(clock::sleep_until(began + self.options.time));
+        let end = self
+            .nemesis
+            .or_enough(clock::sleep_until(began + self.options.time));
         end.await;
     }
 
@@ -337,7 +343,9 @@ impl<'a> Run<'a> {
         loop {
             clock::sleep(Duration::from_millis(200)).await;
             for (node, status) in self.stage.cluster.gone() {
-                self.impossible(format!("node {node} ended by itself ({status}): see n{node}.log"));
+                self.impossible(format!(
+                    "node {node} ended by itself ({status}): see n{node}.log"
+                ));
                 let Ok(mut node) = self.stage.cluster.node(node).await else {
                     continue;
                 };

@@ -2,6 +2,7 @@
 //! figures of many runs.
 
 mod calls;
+pub mod campaign;
 mod context;
 mod escape;
 pub mod judged;

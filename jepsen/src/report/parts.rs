@@ -118,7 +118,11 @@ pub(super) fn tiles(
 }
 
 /// The largest figure of a checker whose name begins like this.
-fn figure<'a>(verdict: &'a Verdict, checker: &str, name: &str) -> Option<(&'a str, f64)> {
+pub(super) fn figure<'a>(
+    verdict: &'a Verdict,
+    checker: &str,
+    name: &str,
+) -> Option<(&'a str, f64)> {
     let finding = verdict
         .checkers
         .iter()

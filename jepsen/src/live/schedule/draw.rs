@@ -141,9 +141,7 @@ impl Dice {
     fn any(&mut self, kind: Kind) -> Fault {
         let node = self.node();
         match kind {
-            Kind::Kill => Fault::Kill {
-                nodes: self.few(),
-            },
+            Kind::Kill => Fault::Kill { nodes: self.few() },
             Kind::KillAll => Fault::Kill {
                 nodes: self.nodes.clone(),
             },
