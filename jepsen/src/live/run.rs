@@ -462,6 +462,7 @@ impl<'a> Run<'a> {
                 seed: Some(self.options.seed),
                 replay: Some(replay(self.options, self.folder)),
                 recovery_max_ms: u64::try_from(Options::RECOVERY_MAX.as_millis()).ok(),
+                ..Header::default()
             },
             ops: self.recorder.take(),
             struck,
