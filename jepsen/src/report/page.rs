@@ -32,7 +32,7 @@ struct Data<'a> {
     timeline: Timeline,
     faults: Vec<Shaded<'a>>,
     fault_kinds: BTreeSet<&'a str>,
-    /// Invocations of operations that show a broken promise.
+    /// Invocations of operations that show a violation.
     broken: BTreeSet<u64>,
     /// When entries were made that show one, in milliseconds.
     violations: Vec<f64>,
