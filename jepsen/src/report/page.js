@@ -248,7 +248,9 @@
       const off = us < bar[1] ? bar[1] - us : Math.max(0, us - bar[1] - bar[2]);
       if (off < distance || (best && off === 0 && bar[1] > best[1])) { best = bar; distance = off; }
     }
-    const name = (data.lanes[lane] || "") + ", ";
+    let named = Math.min(lane, data.lanes.length - 1);
+    while (named > 0 && !data.lanes[named]) named--;
+    const name = (data.lanes[named] || "") + ", ";
     if (best) {
       const [, start, long, outcome, index, process, error, words] = best;
       return name + "process " + process + ", #" + index + ": " + OUTCOMES[outcome] + "\n" + seconds(start / 1000) + ", took " + took(long)
