@@ -28,6 +28,14 @@ pub use table::table;
 use self::judged::Verdict;
 use crate::history::History;
 
+/// Writes `verdict.json` and `report.html` into the directory of a run, beside its history.
+pub fn save(dir: &Path, history: &History, verdict: &Verdict) -> anyhow::Result<()> {
+    let path = dir.join("verdict.json");
+    let text = serde_json::to_string_pretty(verdict)?;
+    fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    write(dir, history, verdict).map(drop)
+}
+
 /// Writes `report.html` into the directory of a run; says where.
 pub fn write(dir: &Path, history: &History, verdict: &Verdict) -> anyhow::Result<PathBuf> {
     let path = dir.join("report.html");
