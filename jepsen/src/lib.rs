@@ -10,6 +10,5 @@ pub mod history;
 pub mod live;
 pub mod panics;
 pub mod report;
-pub mod seen;
 pub mod sim;
 pub mod work;

@@ -4,6 +4,8 @@
 //! clean verdict, 1 on a broken promise, 2 if the command could not do what it was asked for.
 
 mod campaign;
+mod disk;
+mod live;
 mod plan;
 mod progress;
 mod report;
@@ -38,6 +40,9 @@ enum Command {
     /// Run one seed in this process and tell the result as JSON: what `run` starts.
     #[command(hide = true)]
     Seed(seed::Args),
+    /// Be a disk that can be told to fail, for one node of a live run.
+    #[command(hide = true)]
+    FuseDisk(disk::Args),
 }
 
 /// What a command that could do its work came to.
@@ -57,10 +62,11 @@ pub(crate) fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let outcome = match cli.command {
-        Command::Run(args) => run::run(&args),
+        Command::Run(args) => run::run(args),
         Command::Report(args) => report::run(&args),
         Command::Campaign(args) => campaign::run(&args),
         Command::Seed(args) => seed::run(&args),
+        Command::FuseDisk(args) => disk::run(&args),
     };
     match outcome {
         Ok(Clean(true)) => ExitCode::SUCCESS,

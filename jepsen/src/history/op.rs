@@ -196,7 +196,8 @@ where
     let named = BTreeMap::<String, V>::deserialize(deserializer)?;
     let numbered = named.into_iter().map(|(name, value)| {
         let key = name.parse();
-        let key = key.map_err(|_| D::Error::custom(format!("{name:?} is not the number of a key")));
+        let key = key
+            .map_err(|_not_one| D::Error::custom(format!("{name:?} is not the number of a key")));
         Ok((key?, value))
     });
     numbered.collect()

@@ -18,23 +18,8 @@ fn header() -> Header {
     }
 }
 
-/// One entry or more of every kind.
-fn everything() -> History {
-    let recorder = Recorder::new(|| Duration::from_millis(3));
-    let a = recorder.process();
-    let send = |offset| {
-        Action::Send(Send {
-            key: 7,
-            values: vec![1, 2],
-            offset,
-            expected_end: Some(4),
-            producer: Some(9),
-            found_end: None,
-        })
-    };
-    let pending = recorder.invoke(a, Some(1), send(None));
-    recorder.ok(pending.at(2), send(Some(4)));
-    let poll = Poll {
+fn poll() -> Poll {
+    Poll {
         reads: [(
             7,
             Read {
@@ -50,9 +35,11 @@ fn everything() -> History {
         is_final: true,
         group: Some("g".to_owned()),
         member: Some("m".to_owned()),
-    };
-    let pending = recorder.invoke(a, Some(1), Action::Poll(Poll::default()));
-    recorder.ok(pending, Action::Poll(poll));
+    }
+}
+
+/// An action of every kind but the two most frequent.
+fn others() -> Vec<Action> {
     let commit = Commit {
         group: "g".to_owned(),
         member: "m".to_owned(),
@@ -80,7 +67,7 @@ fn everything() -> History {
         end: 9,
         digest: Some("abc".to_owned()),
     };
-    let each = [
+    vec![
         Action::Assign(vec![0, 7]),
         Action::Subscribe(vec![7]),
         Action::Crash,
@@ -94,8 +81,28 @@ fn everything() -> History {
         Action::DeleteTopic(topic),
         Action::Replica(replica),
         Action::Recover,
-    ];
-    for action in each {
+    ]
+}
+
+/// One entry or more of every kind.
+fn everything() -> History {
+    let recorder = Recorder::new(|| Duration::from_millis(3));
+    let a = recorder.process();
+    let send = |offset| {
+        Action::Send(Send {
+            key: 7,
+            values: vec![1, 2],
+            offset,
+            expected_end: Some(4),
+            producer: Some(9),
+            found_end: None,
+        })
+    };
+    let pending = recorder.invoke(a, Some(1), send(None));
+    recorder.ok(pending.at(2), send(Some(4)));
+    let pending = recorder.invoke(a, Some(1), Action::Poll(Poll::default()));
+    recorder.ok(pending, Action::Poll(poll()));
+    for action in others() {
         let pending = recorder.invoke(a, None, action.clone());
         recorder.ok(pending, action);
     }

@@ -152,15 +152,18 @@ fn assign(calls: &[Call<'_>]) -> (Vec<String>, Vec<usize>) {
             .filter_map(|&at| calls.get(at))
             .map(&of)
             .collect();
+        let mut before = None;
         for key in wanted {
             let _new = lanes.insert(key, names.len());
-            names.push(match (joined, key / LANES_OF_NODE, key % LANES_OF_NODE) {
-                (true, 0, 0) => format!("{kind}, any node"),
-                (true, node, 0) => format!("{kind} at n{node}"),
-                (true, ..) => String::new(),
-                (false, ..) if count > 1 => format!("{kind} {}", key + 1),
-                (false, ..) => kind.to_owned(),
+            let node = key / LANES_OF_NODE;
+            names.push(match joined {
+                true if before == Some(node) => String::new(),
+                true if node == 0 => format!("{kind}, any node"),
+                true => format!("{kind} at n{node}"),
+                false if count > 1 => format!("{kind} {}", key + 1),
+                false => kind.to_owned(),
             });
+            before = Some(node);
         }
         for at in members {
             let lane = calls.get(at).and_then(|call| lanes.get(&of(call)));

@@ -5,7 +5,6 @@ mod calls;
 pub mod campaign;
 mod context;
 mod escape;
-pub mod judged;
 mod lanes;
 mod page;
 mod parts;
@@ -25,8 +24,7 @@ use anyhow::Context as _;
 
 pub use table::table;
 
-use self::judged::Verdict;
-use crate::history::History;
+use crate::{check::Verdict, history::History};
 
 /// Writes `verdict.json` and `report.html` into the directory of a run, beside its history.
 pub fn save(dir: &Path, history: &History, verdict: &Verdict) -> anyhow::Result<()> {

@@ -11,13 +11,12 @@ use super::{
     calls::{Call, Span, calls, faults},
     context::Index,
     escape::{Text, json_in_script},
-    judged::Verdict,
     lanes::{Timeline, timeline},
     parts,
     series::{Series, series},
     summary::by_kind,
 };
-use crate::history::History;
+use crate::{check::Verdict, history::History};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");

@@ -9,11 +9,13 @@ use super::{
     calls::{Span, name},
     context::Index,
     escape::Text,
-    judged::{Finding, Verdict, Violation},
     summary::Ends,
     words::{self, seconds},
 };
-use crate::history::{Header, Kind, Op};
+use crate::{
+    check::{Finding, Verdict, Violation},
+    history::{Header, Kind, Op},
+};
 
 /// Violations of one checker that are shown with their entries.
 const SHOWN_MAX: usize = 8;

@@ -7,15 +7,17 @@ use serde_json::Value as Json;
 use super::{
     calls::{calls, faults},
     context::Index,
-    judged::{Finding, Totals, Verdict, Violation},
     lanes::timeline,
     page::page,
     series::series,
     summary::{by_kind, quantile},
     table,
 };
-use crate::history::{
-    Action, Fault, FaultPhase, Header, History, Kind, Op, Poll, Process, Read, Send,
+use crate::{
+    check::{Finding, Totals, Verdict, Violation},
+    history::{
+        Action, Fault, FaultPhase, Header, History, Kind, Op, Poll, Process, Read, Send,
+},
 };
 
 /// A history in the making: a millisecond from entry to entry.

@@ -4,7 +4,7 @@ use std::{fs, io::BufRead as _, path::Path};
 
 use anyhow::Context as _;
 
-use crate::{history::Header, report::judged::Verdict};
+use crate::{check::Verdict, history::Header};
 
 /// One run, as its directory tells it.
 #[derive(Debug, Clone)]
