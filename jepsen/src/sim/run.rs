@@ -267,6 +267,7 @@ impl Run {
                 Workload::Append,
                 Workload::Idempotent,
                 Workload::Conditional,
+                Workload::Ledger,
                 Workload::Consume,
                 Workload::Offsets,
                 Workload::Trim,
