@@ -3,10 +3,12 @@
 //! Results go to standard output, everything else to standard error; the exit code is 0 only on a
 //! clean verdict, 1 on a broken promise, 2 if the command could not do what it was asked for.
 
+mod campaign;
 mod disk;
 mod live;
 mod plan;
 mod progress;
+mod report;
 mod run;
 mod seed;
 mod sim;
@@ -31,6 +33,10 @@ struct Cli {
 enum Command {
     /// Break clusters under load and judge what their clients saw.
     Run(run::Args),
+    /// Write one page about a run: `DIR/report.html`.
+    Report(report::Args),
+    /// Run many seeds, stopping and going on at will, and sum up campaigns and runs.
+    Campaign(campaign::Args),
     /// Run one seed in this process and tell the result as JSON: what `run` starts.
     #[command(hide = true)]
     Seed(seed::Args),
@@ -57,6 +63,8 @@ pub(crate) fn main() -> ExitCode {
         .init();
     let outcome = match cli.command {
         Command::Run(args) => run::run(args),
+        Command::Report(args) => report::run(&args),
+        Command::Campaign(args) => campaign::run(&args),
         Command::Seed(args) => seed::run(&args),
         Command::FuseDisk(args) => disk::run(&args),
     };
@@ -64,14 +72,14 @@ pub(crate) fn main() -> ExitCode {
         Ok(Clean(true)) => ExitCode::SUCCESS,
         Ok(Clean(false)) => ExitCode::FAILURE,
         Err(error) => {
-            report(&error);
+            say(&error);
             ExitCode::from(2)
         }
     }
 }
 
 #[expect(clippy::print_stderr, reason = "an error of the command itself")]
-fn report(error: &anyhow::Error) {
+fn say(error: &anyhow::Error) {
     eprintln!("error: {error:#}");
 }
 
