@@ -19,6 +19,10 @@ use clap::{Parser, Subcommand};
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Plant this bug; `mutants/` has them all.
+    #[cfg(feature = "mutants")]
+    #[arg(long, global = true, env = "SERIATIM_MUTANT", value_name = "NAME")]
+    mutant: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -43,6 +47,13 @@ pub(crate) fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+    #[cfg(feature = "mutants")]
+    if let Some(name) = &cli.mutant
+        && let Err(error) = seriatim_runtime::mutant::choose(name)
+    {
+        report(&error.into());
+        return ExitCode::from(2);
+    }
     let outcome = match cli.command {
         Command::Run(args) => run::run(args),
     };
