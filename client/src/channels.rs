@@ -12,7 +12,7 @@ use seriatim_proto::{
 };
 use tonic::transport::{Channel, Endpoint};
 
-use crate::error::ClientError;
+use crate::{dial::Dialer, error::ClientError};
 
 const WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
@@ -23,12 +23,21 @@ const PING_INTERVAL: Duration = Duration::from_millis(500);
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Connections by address.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Channels {
     open: Mutex<HashMap<String, Channel>>,
+    /// TCP, unless there is one.
+    dialer: Option<Dialer>,
 }
 
 impl Channels {
+    pub(crate) fn new(dialer: Option<Dialer>) -> Self {
+        Self {
+            open: Mutex::default(),
+            dialer,
+        }
+    }
+
     pub(crate) fn log(&self, address: &str) -> Result<LogClient<Channel>, ClientError> {
         Ok(LogClient::new(self.channel(address)?)
             .max_decoding_message_size(MAX_GRPC_MESSAGE_BYTES)
@@ -55,7 +64,11 @@ impl Channels {
         if let Some(channel) = open.get(address) {
             return Ok(channel.clone());
         }
-        let channel = endpoint(address)?.connect_lazy();
+        let endpoint = endpoint(address)?;
+        let channel = match &self.dialer {
+            Some(dialer) => endpoint.connect_with_connector_lazy(dialer.clone()),
+            None => endpoint.connect_lazy(),
+        };
         let _new = open.insert(address.to_owned(), channel.clone());
         Ok(channel)
     }

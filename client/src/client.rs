@@ -5,8 +5,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
-    admin::Admin, consumer::ConsumerBuilder, error::ClientError, group::Coordinators,
-    metadata::Metadata, producer::ProducerBuilder, rt,
+    admin::Admin, channels::Channels, consumer::ConsumerBuilder, dial::Dialer, error::ClientError,
+    group::Coordinators, metadata::Metadata, producer::ProducerBuilder, rt,
 };
 
 /// How long [`Client::connect`] tries.
@@ -36,7 +36,21 @@ impl Client {
     /// [`ClientError::Invalid`] if the list cannot be read, [`ClientError::Unreachable`] if nobody
     /// answers within 10 s.
     pub async fn connect(servers: &str) -> Result<Self, ClientError> {
-        let metadata = Arc::new(Metadata::new(parse_servers(servers)?));
+        Self::start(servers, Channels::new(None)).await
+    }
+
+    /// The same through connections that `dialer` opens. For simulations; not part of the stable
+    /// interface.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    #[doc(hidden)]
+    pub async fn connect_by(servers: &str, dialer: Dialer) -> Result<Self, ClientError> {
+        Self::start(servers, Channels::new(Some(dialer))).await
+    }
+
+    async fn start(servers: &str, channels: Channels) -> Result<Self, ClientError> {
+        let metadata = Arc::new(Metadata::new(parse_servers(servers)?, channels));
         let deadline = Instant::now() + CONNECT_DEADLINE;
         while let Err(error) = metadata.refresh(None).await {
             if !error.is_retryable() || Instant::now() >= deadline {

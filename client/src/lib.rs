@@ -98,6 +98,7 @@ mod admin;
 mod channels;
 mod client;
 mod consumer;
+mod dial;
 mod error;
 mod group;
 mod metadata;
@@ -115,6 +116,8 @@ pub use seriatim_proto::{
     v1::ErrorCode,
 };
 
+#[doc(hidden)]
+pub use crate::dial::{Connection, Dialer};
 pub use crate::{
     admin::{Admin, NewTopic, PartitionDescription, TopicDescription},
     client::Client,

@@ -59,9 +59,9 @@ pub(crate) struct Metadata {
 }
 
 impl Metadata {
-    pub(crate) fn new(seeds: Vec<String>) -> Self {
+    pub(crate) fn new(seeds: Vec<String>, channels: Channels) -> Self {
         Self {
-            channels: Channels::default(),
+            channels,
             seeds,
             view: RwLock::default(),
             read: RwLock::default(),
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn the_newest_epoch_wins_whoever_says_it() {
-        let metadata = Metadata::new(vec!["n1:1".to_owned()]);
+        let metadata = Metadata::new(vec!["n1:1".to_owned()], Channels::new(None));
         metadata.merge(describe(0, 1, "a"));
         assert_eq!(
             (metadata.partitions("t"), known(&metadata)),
@@ -358,7 +358,7 @@ mod tests {
 
     #[test]
     fn a_node_may_have_no_address_yet_and_another_one_later() {
-        let metadata = Metadata::new(vec!["seed:1".to_owned()]);
+        let metadata = Metadata::new(vec!["seed:1".to_owned()], Channels::new(None));
         let with_address = |address: &str| {
             let mut answer = describe(1, 2, "a");
             answer.nodes.truncate(1);

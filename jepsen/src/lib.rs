@@ -1,9 +1,12 @@
 //! Whole clusters under faults, and the judgement of what their clients saw.
 //!
 //! [`history`] is what happened, [`check`] judges it, [`sim`] makes it happen in one thread under
-//! virtual time. A failure names its seed.
+//! virtual time; [`work`] are the clients of both worlds. A failure names its seed.
 
 pub mod check;
+pub mod entropy;
 pub mod history;
+pub mod live;
 pub mod seen;
 pub mod sim;
+pub mod work;

@@ -115,6 +115,11 @@ impl Recorder {
         self.push(Process::NEMESIS, Kind::Info, action, None, None);
     }
 
+    /// Looks at everything so far.
+    pub fn with<T>(&self, look: impl FnOnce(&[Op]) -> T) -> T {
+        look(&self.state.lock().ops)
+    }
+
     /// Everything so far.
     pub fn take(&self) -> Vec<Op> {
         std::mem::take(&mut self.state.lock().ops)

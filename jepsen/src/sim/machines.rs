@@ -21,6 +21,7 @@ pub struct Machines {
     disks: Vec<(u64, SimDisk)>,
     switchboard: Switchboard,
     forgets_producers: bool,
+    grpc: bool,
 }
 
 impl Machines {
@@ -35,7 +36,15 @@ impl Machines {
             disks: disks.collect(),
             switchboard,
             forgets_producers: forgets,
+            grpc: false,
         }
+    }
+
+    /// The same nodes, which serve gRPC too if `grpc`.
+    #[must_use]
+    pub const fn with_grpc(mut self, grpc: bool) -> Self {
+        self.grpc = grpc;
+        self
     }
 
     fn disk(&self, node: u64) -> Option<&SimDisk> {
@@ -63,6 +72,7 @@ impl Machines {
             net: world.net().host(&host),
             switchboard: self.switchboard.clone(),
             forgets_producers: self.forgets_producers,
+            grpc: self.grpc,
         };
         world.boot(&host, node::run(spec))
     }

@@ -6,6 +6,7 @@ pub mod members;
 pub mod nemesis;
 pub mod node;
 pub mod operator;
+pub mod real;
 pub mod rpc;
 pub mod run;
 pub mod workload;

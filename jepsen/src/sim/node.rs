@@ -1,4 +1,5 @@
-//! One whole node: everything but gRPC, on a simulated disk and network.
+//! One whole node on a simulated disk and network. Clients call its broker in memory, or over gRPC on
+//! the simulated network.
 
 use std::{ops::Range, path::Path, sync::Arc, time::Duration};
 
@@ -6,6 +7,7 @@ use bytes::Bytes;
 use seriatim_broker::{Broker, BrokerLimits, MemberStream};
 use seriatim_cluster::{Cluster, ClusterOptions};
 use seriatim_consensus::{Consensus, ConsensusOptions, Lane};
+use seriatim_gateway::grpc;
 use seriatim_groups::{GroupOptions, Groups};
 use seriatim_proto::{
     batch::{HEADER_BYTES, RecordBatch},
@@ -28,6 +30,9 @@ use super::{
 /// Replication port of every node.
 const PORT: u16 = 7402;
 
+/// Port of every node for clients.
+const GRPC_PORT: u16 = 7401;
+
 /// How often a node looks for old records.
 const RETENTION: Duration = Duration::from_millis(500);
 
@@ -49,6 +54,8 @@ pub struct NodeSpec {
     pub switchboard: Switchboard,
     /// A planted bug: producer sessions are ignored, so that a retry is stored twice.
     pub forgets_producers: bool,
+    /// Whether it serves gRPC, which costs work even if nobody calls.
+    pub grpc: bool,
 }
 
 /// The name of a node's host.
@@ -60,11 +67,20 @@ fn address(node: u64) -> String {
     format!("{}:{PORT}", host(node))
 }
 
+/// Where a node serves gRPC.
+pub fn grpc_address(node: u64) -> String {
+    format!("{}:{GRPC_PORT}", host(node))
+}
+
 /// Runs a node until its executor is dropped.
 pub async fn run(spec: NodeSpec) {
     loop {
-        match start(&spec).await {
+        let tasks = TaskGroup::new();
+        match start(&spec, &tasks).await {
             Ok(broker) => {
+                if spec.grpc {
+                    serve_grpc(&spec, &broker, &tasks).await;
+                }
                 let calls = spec.switchboard.connect(spec.id);
                 serve(&spec, &broker, calls).await;
                 return;
@@ -77,8 +93,21 @@ pub async fn run(spec: NodeSpec) {
     }
 }
 
-async fn start(spec: &NodeSpec) -> anyhow::Result<Broker> {
-    let tasks = TaskGroup::new();
+async fn serve_grpc(spec: &NodeSpec, broker: &Broker, tasks: &TaskGroup) {
+    let (node, broker, tasks) = (spec.id, broker.clone(), tasks.clone());
+    match spec.net.listen(&grpc_address(node)).await {
+        Ok(listener) => {
+            let _listener = task::spawn("grpc", async move {
+                if let Err(error) = grpc::serve_on(listener, broker, tasks).await {
+                    tracing::error!(node, %error, "the gRPC listener failed");
+                }
+            });
+        }
+        Err(error) => tracing::error!(node, %error, "cannot serve gRPC"),
+    }
+}
+
+async fn start(spec: &NodeSpec, tasks: &TaskGroup) -> anyhow::Result<Broker> {
     let storage = Storage::open(
         Arc::new(spec.disk.clone()),
         Path::new("/data"),
@@ -104,7 +133,7 @@ async fn start(spec: &NodeSpec) -> anyhow::Result<Broker> {
         node_id,
         seeds: (1..=spec.nodes).map(address).collect(),
         replication_addr: address(spec.id),
-        grpc_addr: format!("{}:7401", host(spec.id)),
+        grpc_addr: grpc_address(spec.id),
         retention_interval: RETENTION,
         ..ClusterOptions::default()
     };
@@ -115,7 +144,7 @@ async fn start(spec: &NodeSpec) -> anyhow::Result<Broker> {
         consensus,
         lane,
         groups.host(),
-        tasks,
+        tasks.clone(),
     )
     .await?;
     groups.attach(&cluster);

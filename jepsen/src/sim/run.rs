@@ -8,12 +8,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    thread,
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use seriatim_proto::v1;
-use seriatim_runtime::{clock, task};
+use seriatim_runtime::{clock, sim, task};
 
 use super::{
     client::{Client, TOPIC},
@@ -21,13 +22,17 @@ use super::{
     members,
     nemesis::{Fault, Nemesis},
     operator,
+    real::Real,
     rpc::{Answer, Call, Switchboard},
     workload,
     world::World,
 };
 use crate::{
     check::{Finding, check},
+    entropy,
+    history::{Op, Recorder},
     seen::History,
+    work::{Job, Mix, Work},
 };
 
 /// Most virtual time for a step that must succeed without faults.
@@ -48,6 +53,8 @@ pub struct Options {
     pub partitions: i32,
     /// Whether an operator moves replicas meanwhile.
     pub operator: bool,
+    /// Whether clients of the real library work too, over gRPC.
+    pub real: bool,
     /// Virtual time in which faults begin.
     pub faults_for: Duration,
     /// Bound on recovery, from the end of the last fault.
@@ -66,6 +73,7 @@ impl Default for Options {
             nodes: 3,
             partitions: 2,
             operator: false,
+            real: false,
             faults_for: Duration::from_secs(20),
             recovery_max: Duration::from_secs(15),
             lying_disks: false,
@@ -76,13 +84,15 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The same, with what only some runs have: every second seed has a fourth node, and an operator.
+    /// The same, with what only some runs have: every second seed has a fourth node, and an operator;
+    /// every third one clients of the real library.
     #[must_use]
     pub fn of_seed(&self, seed: u64) -> Self {
         let operator = seed % 2 == 1;
         Self {
             nodes: self.nodes + u64::from(operator),
             operator,
+            real: seed % 3 == 2,
             ..self.clone()
         }
     }
@@ -95,6 +105,8 @@ pub struct Verdict {
     pub seed: u64,
     /// What happened.
     pub history: History,
+    /// What the clients of the real library saw.
+    pub ops: Vec<Op>,
     /// What was found.
     pub findings: Vec<Finding>,
     /// Virtual time.
@@ -108,8 +120,21 @@ impl Verdict {
     }
 }
 
-/// Runs one seed.
+/// Runs one seed, on a thread of its own whose random bytes all follow from it.
 pub fn run(seed: u64, options: &Options) -> io::Result<Verdict> {
+    let options = options.clone();
+    let thread = thread::Builder::new().name(format!("seed-{seed}"));
+    let running = thread.spawn(move || {
+        entropy::seed(seed);
+        run_here(seed, &options)
+    })?;
+    match running.join() {
+        Ok(verdict) => verdict,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+fn run_here(seed: u64, options: &Options) -> io::Result<Verdict> {
     let mut run = Run::new(seed, options.clone());
     if run.form()? {
         run.work()?;
@@ -118,12 +143,15 @@ pub fn run(seed: u64, options: &Options) -> io::Result<Verdict> {
     }
     let took = run.world.now();
     let history = Arc::clone(&run.history);
+    let ops = run.real.iter().flat_map(|real| real.work.recorder().take());
+    let ops = ops.collect();
     drop(run);
     let history = std::mem::take(&mut *history.lock());
     Ok(Verdict {
         seed,
         findings: check(&history, options.recovery_max),
         history,
+        ops,
         took,
     })
 }
@@ -134,10 +162,12 @@ struct Run {
     machines: Machines,
     switchboard: Switchboard,
     history: Arc<Mutex<History>>,
+    real: Option<Real>,
     crews: usize,
 }
 
 /// Tasks on a client host of their own.
+#[derive(Default)]
 struct Crew {
     busy: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
@@ -149,8 +179,6 @@ impl Crew {
     }
 }
 
-type Job = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
-
 impl Run {
     fn new(seed: u64, options: Options) -> Self {
         let world = World::new(seed);
@@ -160,13 +188,17 @@ impl Run {
             switchboard.clone(),
             options.lying_disks,
             options.forgets_producers,
-        );
+        )
+        .with_grpc(options.real);
+        let recorder = Recorder::new(sim::clock::time);
+        let real = options.real.then(|| Real::new(recorder, options.nodes));
         Self {
             options,
             world,
             machines,
             switchboard,
             history: Arc::default(),
+            real,
             crews: 0,
         }
     }
@@ -186,10 +218,29 @@ impl Run {
             partitions: self.options.partitions,
         };
         let jobs = jobs(&client);
+        self.crews += 1;
+        let busy = self.start(&format!("c{}", self.crews), jobs)?;
+        Ok(Crew { busy, stop })
+    }
+
+    /// Starts jobs of real clients on a host of their own. They are stopped all together.
+    fn real_crew(&mut self, jobs: impl FnOnce(&Work, &Mix) -> Vec<Job>) -> io::Result<Crew> {
+        let Some(real) = &self.real else {
+            return Ok(Crew::default());
+        };
+        self.crews += 1;
+        let host = format!("c{}", self.crews);
+        let jobs = jobs(&real.at(self.world.net(), &host), &real.mix);
+        let busy = self.start(&host, jobs)?;
+        let stop = Arc::default();
+        Ok(Crew { busy, stop })
+    }
+
+    /// Starts a host with jobs; counts those that have not ended.
+    fn start(&mut self, host: &str, jobs: Vec<Job>) -> io::Result<Arc<AtomicUsize>> {
         let busy = Arc::new(AtomicUsize::new(jobs.len()));
         let left = Arc::clone(&busy);
-        self.crews += 1;
-        self.world.boot(&format!("c{}", self.crews), async move {
+        self.world.boot(host, async move {
             for job in jobs {
                 let left = Arc::clone(&left);
                 let _job = task::spawn("client", async move {
@@ -198,18 +249,28 @@ impl Run {
                 });
             }
         })?;
-        Ok(Crew { busy, stop })
+        Ok(busy)
     }
 
     fn form(&mut self) -> io::Result<bool> {
         self.machines.boot_all(&mut self.world)?;
         let partitions = self.options.partitions;
         let crew = self.crew(|client| vec![Box::pin(create_topic(client.clone(), partitions))])?;
-        Ok(self.world.run_until(PATIENCE, || crew.done()))
+        if self.real.is_none() {
+            return Ok(self.world.run_until(PATIENCE, || crew.done()));
+        }
+        let real = self.real_crew(|work, mix| vec![work.create_topics(mix)])?;
+        Ok(self
+            .world
+            .run_until(PATIENCE, || crew.done() && real.done()))
     }
 
     fn work(&mut self) -> io::Result<()> {
         let workers = self.crew(workers)?;
+        let mut real = Vec::new();
+        for jobs in self.real.iter().flat_map(Real::crews).collect::<Vec<_>>() {
+            real.push(self.real_crew(jobs)?);
+        }
         if self.options.operator {
             let operator = self.crew(|client| vec![Box::pin(operator::moves(client.clone()))])?;
             self.faults()?;
@@ -226,17 +287,24 @@ impl Run {
             jobs.push(Box::pin(members::progress(client.clone())));
             jobs
         })?;
-        if self.world.run_until(PATIENCE, || probes.done()) {
+        let recovery = self.real_crew(|work, mix| vec![work.recover(mix)])?;
+        if self
+            .world
+            .run_until(PATIENCE, || probes.done() && recovery.done())
+        {
             self.history.lock().recovered_after = Some(self.world.now() - healed);
         }
         workers.stop.store(true, Ordering::Relaxed);
         probes.stop.store(true, Ordering::Relaxed);
+        self.real.iter().for_each(|real| real.work.stop());
+        real.extend([probes, workers, recovery]);
         if !self
             .world
-            .run_until(PATIENCE, || workers.done() && probes.done())
+            .run_until(PATIENCE, || real.iter().all(Crew::done))
         {
             self.note("clients did not end");
         }
+        self.real.iter().for_each(|real| real.work.go_on());
         self.read_finals()
     }
 
@@ -249,7 +317,11 @@ impl Run {
             jobs.push(Box::pin(members::settle(client.clone())));
             jobs
         })?;
-        if !self.world.run_until(PATIENCE, || readers.done()) {
+        let real = self.real_crew(Work::read_all)?;
+        if !self
+            .world
+            .run_until(PATIENCE, || readers.done() && real.done())
+        {
             self.note("a partition could not be read to its end");
         }
         let ranges: BTreeMap<i32, Range<i64>> = {

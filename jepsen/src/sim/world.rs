@@ -1,20 +1,37 @@
 //! Hosts that take turns in one thread, each with its own executor under one virtual time.
+//!
+//! Time goes on in whole milliseconds, from one at which some host has something to do to the next such
+//! one: a timer of its own ends, or another host has woken one of its tasks. A message takes at least
+//! [`STEP`], so the order of the turns within one millisecond cannot be seen.
 
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Poll, Waker},
+    time::Duration,
+};
 
+use parking_lot::Mutex;
 use seriatim_runtime::{
     clock, rng,
-    sim::{self, LinkOptions, SimNet},
+    sim::{self, LinkOptions, SimNet, trace, wakes::Wakes},
     task,
 };
-use tokio::{
-    runtime::{Builder, Runtime},
-    time::Instant,
-};
+use tokio::runtime::{Builder, Runtime, RuntimeMetrics};
 
-/// How long a host runs before the next one has its turn. Messages take at least as long, so the
-/// order of the turns cannot be seen.
+/// The grain of time. Messages take at least as long.
 pub const STEP: Duration = Duration::from_millis(1);
+
+/// Most of what one [`World::step`] goes on, so that whoever steps can do something in time.
+const STRIDE: Duration = Duration::from_millis(5);
+
+/// How long a host may go without a turn. The ends of timers that were not made through the seams
+/// (by libraries that use tokio alone) are not known: they are this late at most.
+const UNSEEN: Duration = Duration::from_millis(20);
 
 /// The wall clock at the beginning of every simulation: 2026-01-01.
 const START_MS: i64 = 1_767_225_600_000;
@@ -31,17 +48,114 @@ pub struct World {
 struct Host {
     /// Everything the host runs; dropped, it is as if its process were killed.
     executor: Runtime,
-    /// A moment in the executor's clock, and the world's time then.
-    origin: (Instant, Duration),
+    metrics: RuntimeMetrics,
+    idle: Arc<Idle>,
+    /// The world's time that the executor's clock shows; never more than the world's.
+    shown: Duration,
+    /// When its timers end, those made through the seams.
+    wakes: Wakes,
+    /// It uses timers that the seams do not see, and needs them in time.
+    foreign_timers: bool,
+    /// Its process is stopped.
+    paused: bool,
+}
+
+/// Ends a turn once no task of an executor can go on: tokio says so just before it would wait.
+#[derive(Debug, Default)]
+struct Idle {
+    is: AtomicBool,
+    waiting: Mutex<Option<Waker>>,
+}
+
+impl Idle {
+    fn set(&self) {
+        self.is.store(true, Ordering::Relaxed);
+        if let Some(waker) = self.waiting.lock().take() {
+            waker.wake();
+        }
+    }
+
+    async fn wait(&self) {
+        self.is.store(false, Ordering::Relaxed);
+        std::future::poll_fn(|cx| {
+            if self.is.load(Ordering::Relaxed) {
+                return Poll::Ready(());
+            }
+            *self.waiting.lock() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Host {
+    fn new(now: Duration) -> io::Result<Self> {
+        let idle = Arc::new(Idle::default());
+        let parks = Arc::clone(&idle);
+        let executor = Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .on_thread_park(move || parks.set())
+            .build()?;
+        Ok(Self {
+            metrics: executor.metrics(),
+            executor,
+            idle,
+            shown: now,
+            wakes: Wakes::default(),
+            foreign_timers: false,
+            paused: false,
+        })
+    }
+
+    /// When it is to have its next turn, after a turn of all hosts at `now`.
+    fn next(&self, now: Duration) -> Option<Duration> {
+        if self.paused {
+            return None;
+        }
+        if self.foreign_timers || self.metrics.global_queue_depth() > 0 {
+            return Some(now + STEP);
+        }
+        let unseen = self.shown + UNSEEN;
+        let first = self.wakes.first().map_or(unseen, |first| first.min(unseen));
+        Some(first.max(now + STEP))
+    }
+
+    fn is_due(&self, now: Duration) -> bool {
+        let woken = || self.metrics.global_queue_depth() > 0;
+        let ended = || self.wakes.first().is_some_and(|first| first <= now);
+        let unseen = || self.foreign_timers || self.shown + UNSEEN <= now;
+        !self.paused && (ended() || woken() || unseen())
+    }
+
+    /// Runs `first` and whatever can go on at `now`.
+    fn turn(&mut self, name: &str, now: Duration, first: impl FnOnce()) {
+        let (behind, shown) = (now.saturating_sub(self.shown), self.shown);
+        self.shown = now;
+        std::mem::take(&mut self.wakes).enter();
+        let idle = Arc::clone(&self.idle);
+        self.executor.block_on(async move {
+            enter(shown);
+            if !behind.is_zero() {
+                tokio::time::advance(behind).await;
+            }
+            trace::turn(name);
+            first();
+            idle.wait().await;
+        });
+        self.wakes = Wakes::leave();
+        self.wakes.pass(now);
+        sim::clock::stand_still(now);
+    }
 }
 
 impl World {
-    /// An empty world. Faults, delays and all that this project draws follow from `seed`. The order in
-    /// which tokio wakes several tasks that wait for one value does so only if built with
-    /// `--cfg tokio_unstable`, and then about half of all seeds give the same run twice.
+    /// An empty world. Everything that happens in it follows from `seed`, if it is made on a thread
+    /// whose random bytes do too (see [`crate::entropy`]) in a process that did nothing before.
     pub fn new(seed: u64) -> Self {
         rng::seed(seed);
         task::simulate(true);
+        sim::clock::stand_still(Duration::ZERO);
         Self {
             now: Duration::ZERO,
             net: SimNet::new(seed, LinkOptions::default()),
@@ -65,52 +179,58 @@ impl World {
     }
 
     /// Starts a host with one program. The host stays up when the program ends.
-    pub fn boot<F>(&mut self, host: &str, program: F) -> io::Result<()>
+    pub fn boot<F>(&mut self, name: &str, program: F) -> io::Result<()>
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let mut builder = Builder::new_current_thread();
-        let _builder = builder.enable_time().start_paused(true);
-        #[cfg(tokio_unstable)]
-        let _builder = builder.rng_seed(tokio::runtime::RngSeed::from_bytes(
-            &rng::u64().to_be_bytes(),
-        ));
-        let executor = builder.build()?;
-        let now = self.now;
-        let origin = executor.block_on(async move {
-            enter(now);
+        self.kill(name);
+        let mut host = Host::new(self.now)?;
+        host.turn(name, self.now, move || {
             let _program = task::spawn("program", program);
-            (Instant::now(), now)
         });
-        let host = self
-            .hosts
-            .insert(host.to_owned(), Host { executor, origin });
-        drop(host);
+        let _none = self.hosts.insert(name.to_owned(), host);
         Ok(())
+    }
+
+    /// Gives the host a turn every [`STEP`]: its timers are not all made through the seams.
+    pub fn heed_foreign_timers(&mut self, host: &str) {
+        if let Some(host) = self.hosts.get_mut(host) {
+            host.foreign_timers = true;
+        }
+    }
+
+    /// Stops the host's process where it is, or lets it go on. Its clock goes on meanwhile.
+    pub fn pause(&mut self, host: &str, paused: bool) {
+        if let Some(host) = self.hosts.get_mut(host) {
+            host.paused = paused;
+        }
     }
 
     /// Ends a host at once: none of its tasks runs again, nothing is flushed.
     pub fn kill(&mut self, host: &str) {
         if let Some(host) = self.hosts.remove(host) {
-            let inside = host.executor.enter();
-            sim::clock::enter(self.now);
-            drop(inside);
+            sim::clock::stand_still(self.now);
             host.executor.shutdown_background();
         }
     }
 
-    /// Every host runs for one [`STEP`].
+    /// Goes on to the next moment at which a host has something to do, or a little less far.
     pub fn step(&mut self) {
-        let until = self.now + STEP;
-        for host in self.hosts.values() {
-            let (instant, time) = host.origin;
-            let now = self.now;
-            host.executor.block_on(async move {
-                enter(now);
-                tokio::time::sleep_until(instant + (until - time)).await;
-            });
+        self.step_until(self.now + STRIDE);
+    }
+
+    /// Goes on to the next moment at which a host has something to do, at most to `limit` but at
+    /// least one [`STEP`], and lets every host do it.
+    pub fn step_until(&mut self, limit: Duration) {
+        let next = self.hosts.values().filter_map(|host| host.next(self.now));
+        let next = next.min().unwrap_or(limit).min(limit);
+        self.now = next.max(self.now + STEP);
+        sim::clock::stand_still(self.now);
+        for (name, host) in &mut self.hosts {
+            if host.is_due(self.now) {
+                host.turn(name, self.now, || {});
+            }
         }
-        self.now = until;
     }
 
     /// Steps until `done` says so; `false` if it does not within `limit`.
@@ -120,7 +240,7 @@ impl World {
             if self.now >= deadline {
                 return false;
             }
-            self.step();
+            self.step_until(deadline);
         }
         true
     }

@@ -320,7 +320,7 @@ impl Cluster {
             known.is_some_and(|known| known.id == record.id) || image.next_group > last(&record)
         });
         // The topic exists in any case; a slow image only means that this node hears of it later.
-        if tokio::time::timeout_at(deadline, there).await.is_err() {
+        if clock::timeout_at(deadline, there).await.is_err() {
             tracing::debug!(
                 topic = record.name,
                 "created, but not yet in this node's image"

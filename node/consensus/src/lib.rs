@@ -29,6 +29,7 @@ mod raft;
 mod receive;
 mod registry;
 mod replay;
+mod seam;
 #[cfg(test)]
 mod suite_tests;
 mod types;

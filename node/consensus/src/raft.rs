@@ -28,7 +28,7 @@ impl openraft::RaftTypeConfig for Types {
     type Vote = openraft::impls::Vote<Self::LeaderId>;
     type Payload = Payload;
     type Entry = openraft::Entry<<Self::LeaderId as RaftLeaderId>::Committed, Payload>;
-    type AsyncRuntime = openraft_rt_tokio::TokioRuntime;
+    type AsyncRuntime = crate::seam::Seam;
     type Responder<T>
         = OneshotResponder<Self, T>
     where

@@ -4,6 +4,8 @@ use std::{cell::Cell, future::Future, time::Duration};
 
 pub use tokio::time::{Instant, error::Elapsed};
 
+use crate::sim::wakes;
+
 thread_local! {
     /// Wall clock of the simulation that runs on this thread: its start, in both clocks.
     static SIMULATED: Cell<Option<(Instant, i64)>> = const { Cell::new(None) };
@@ -35,20 +37,24 @@ pub fn simulate_wall_clock(start_ms: i64) {
 
 /// Waits for `duration`.
 pub async fn sleep(duration: Duration) {
+    wakes::expect_in(duration);
     tokio::time::sleep(duration).await;
 }
 
 /// Waits until `deadline`.
 pub async fn sleep_until(deadline: Instant) {
+    wakes::expect(deadline);
     tokio::time::sleep_until(deadline).await;
 }
 
 /// The future's output, or [`Elapsed`] after `duration`.
 pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Output, Elapsed> {
+    wakes::expect_in(duration);
     tokio::time::timeout(duration, future).await
 }
 
 /// The future's output, or [`Elapsed`] at `deadline`.
 pub async fn timeout_at<F: Future>(deadline: Instant, future: F) -> Result<F::Output, Elapsed> {
+    wakes::expect(deadline);
     tokio::time::timeout_at(deadline, future).await
 }

@@ -7,5 +7,7 @@ mod pipe;
 mod stream;
 #[cfg(test)]
 mod tests;
+pub mod trace;
+pub mod wakes;
 
 pub use network::{LinkOptions, SimNet};

@@ -309,13 +309,13 @@ impl Network for HostNet {
         Box::pin(async move {
             loop {
                 let at = self.shared.arrival(0);
-                tokio::time::sleep_until(clock::instant(at)).await;
+                crate::clock::sleep_until(clock::instant(at)).await;
                 if let Attempt::Connected(stream) = self.attempt(address)? {
                     let at = self.shared.arrival(0);
-                    tokio::time::sleep_until(clock::instant(at)).await;
+                    crate::clock::sleep_until(clock::instant(at)).await;
                     return Ok(Stream::simulated(Box::new(stream)));
                 }
-                tokio::time::sleep(SYN_RETRY).await;
+                crate::clock::sleep(SYN_RETRY).await;
             }
         })
     }

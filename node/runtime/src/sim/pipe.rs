@@ -15,7 +15,9 @@ use parking_lot::Mutex;
 struct Segment {
     /// When they arrive, in the simulation's time.
     at: Duration,
-    bytes: VecDeque<u8>,
+    bytes: Box<[u8]>,
+    /// How many of them were read.
+    taken: usize,
 }
 
 /// What a reader finds.
@@ -102,12 +104,12 @@ impl Pipe {
             && let Some(segment) = self.segments.front_mut()
             && segment.at <= now
         {
-            let (first, _) = segment.bytes.as_slices();
-            let n = first.len().min(out.remaining());
-            out.put_slice(first.get(..n).unwrap_or_default());
-            drop(segment.bytes.drain(..n));
+            let rest = segment.bytes.get(segment.taken..).unwrap_or_default();
+            let n = rest.len().min(out.remaining());
+            out.put_slice(rest.get(..n).unwrap_or_default());
+            segment.taken += n;
             taken += n;
-            if segment.bytes.is_empty() {
+            if segment.taken == segment.bytes.len() {
                 drop(self.segments.pop_front());
             }
         }
@@ -136,7 +138,8 @@ impl Pipe {
         self.last_at = self.last_at.max(at);
         self.segments.push_back(Segment {
             at: self.last_at,
-            bytes: bytes.iter().take(n).copied().collect(),
+            bytes: bytes.get(..n).unwrap_or_default().into(),
+            taken: 0,
         });
         self.buffered += n;
         self.wake_reader();

@@ -16,6 +16,7 @@ use super::{
     clock,
     network::Shared,
     pipe::{Found, SharedPipe},
+    trace, wakes,
 };
 
 #[derive(Debug)]
@@ -45,7 +46,9 @@ impl AsyncRead for SimStream {
                     return Poll::Ready(Ok(()));
                 }
                 Found::Later(at) => {
-                    let sleep = tokio::time::sleep_until(clock::instant(at));
+                    let at = clock::instant(at);
+                    wakes::expect(at);
+                    let sleep = tokio::time::sleep_until(at);
                     let arrival = this.arrival.insert(Box::pin(sleep));
                     ready!(arrival.as_mut().poll(cx));
                 }
@@ -61,7 +64,12 @@ impl AsyncWrite for SimStream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let at = self.shared.arrival(buf.len());
-        self.sends.lock().write(at, buf, cx.waker())
+        let written = self.sends.lock().write(at, buf, cx.waker());
+        if let Poll::Ready(Ok(n)) = written {
+            let arrives = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+            trace::event("send", arrives, buf.get(..n).unwrap_or_default());
+        }
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -15,6 +15,7 @@ use std::{
 
 use parking_lot::Mutex;
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
+use seriatim_runtime::sim::trace;
 
 use self::{
     files::Inode,
@@ -173,6 +174,11 @@ fn fails(left: &mut u32) -> bool {
     let fails = *left > 0;
     *left = left.saturating_sub(1);
     fails
+}
+
+/// A file and a position in it as one number, for the trace.
+fn file_number(inode: usize, position: usize) -> u64 {
+    (len64(inode) << 40) | len64(position)
 }
 
 fn broken() -> io::Error {
@@ -360,7 +366,8 @@ impl DiskFile for SimFile {
         }
         let full = state.full;
         let inode = state.inode(self.inode, self.epoch)?;
-        let mut bytes: Vec<u8> = slices.iter().flat_map(|s| s.iter().copied()).collect();
+        let mut bytes = Vec::with_capacity(slices.iter().map(|s| s.len()).sum());
+        slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
         let position = len_usize(position);
         let room = if full {
             inode.len().saturating_sub(position)
@@ -369,6 +376,7 @@ impl DiskFile for SimFile {
         };
         let short = room < bytes.len();
         bytes.truncate(room);
+        trace::event("write", file_number(self.inode, position), &bytes);
         inode.write(position, bytes);
         if short {
             return Err(io::ErrorKind::StorageFull.into());
@@ -384,6 +392,7 @@ impl DiskFile for SimFile {
         let took = state.sync_time;
         state.delay += took;
         let lies = state.lies;
+        trace::event("sync", file_number(self.inode, 0), &[]);
         let inode = state.inode(self.inode, self.epoch)?;
         if !lies {
             inode.sync();

@@ -1,0 +1,504 @@
+//! One live run: form a cluster, work and break, mend, read everything, compare, judge.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use parking_lot::Mutex;
+use seriatim_client::{Client, NewTopic};
+use seriatim_runtime::clock::{self, Instant};
+use tokio::task::JoinSet;
+
+use super::{
+    Options, binary,
+    janitor::Janitor,
+    nemesis::{Nemesis, Tally},
+    net::{self, Network},
+    progress::{Counters, Progress},
+    replicas::{self, Opened},
+    schedule::{self, Kind, Plan, Schedule},
+    stage::{Setup, Stage},
+};
+use crate::{
+    history::{Action, Header, Op, Poll, Recorder, Replica},
+    work::{Connect, Job, Keys, Mix, Target, Work},
+};
+
+/// How long clients may take to finish what they are at.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long recovery is waited for; longer than it may take, so that its time is known.
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(60);
+/// Producers.
+const PRODUCERS: u64 = 12;
+/// Records that a producer sends at a time, on average.
+const BURST: u64 = 2;
+/// Topics and their partitions.
+const TOPICS: [(&str, i32); 2] = [("orders", 4), ("audit", 2)];
+
+/// What a run came to, besides its history.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What it is about.
+    pub header: Header,
+    /// What happened.
+    pub ops: Vec<Op>,
+    /// Faults made.
+    pub struck: usize,
+    /// Faults left out because another one had the node.
+    pub skipped: usize,
+    /// Nemeses that were asked for and are not possible here, each with the reason.
+    pub left_out: Vec<String>,
+    /// Why the run proves nothing, even if no promise was broken.
+    pub failures: Vec<String>,
+}
+
+/// Makes a run.
+///
+/// # Errors
+/// If it cannot be made. What it did to the machine is undone in any case.
+pub async fn run(options: Options) -> anyhow::Result<Outcome> {
+    let folder = prepare(&options.out)?;
+    let janitor = Janitor::new()?;
+    let ended = play(&options, &folder, &janitor).await;
+    janitor.clean();
+    let outcome = ended?;
+    let data = folder.join("data");
+    let tidy = outcome.failures.is_empty() && !has_impossible(&outcome.ops);
+    if tidy && data.is_dir() {
+        std::fs::remove_dir_all(&data).with_context(|| format!("remove {}", data.display()))?;
+    }
+    Ok(outcome)
+}
+
+fn has_impossible(ops: &[Op]) -> bool {
+    ops.iter().any(|op| matches!(op.action, Action::Impossible(_)))
+}
+
+/// An empty folder for what a run leaves.
+fn prepare(out: &Path) -> anyhow::Result<PathBuf> {
+    std::fs::create_dir_all(out).with_context(|| format!("make {}", out.display()))?;
+    let folder = out.canonicalize()?;
+    let mut entries = std::fs::read_dir(&folder)?;
+    ensure!(
+        entries.next().is_none(),
+        "{} is not empty; name another folder with --out",
+        folder.display()
+    );
+    Ok(folder)
+}
+
+/// The network, and the nemeses that are possible in it.
+async fn network(
+    options: &Options,
+    janitor: &Janitor,
+    left_out: &mut Vec<String>,
+) -> anyhow::Result<Network> {
+    let obstacle = if options.loopback {
+        Some("asked to stay on loopback".to_owned())
+    } else {
+        net::obstacle()
+    };
+    let Some(why) = obstacle else {
+        return Network::namespaces(janitor.clone()).await;
+    };
+    if options.kinds.contains(&Kind::Loss) {
+        left_out.push(format!("loss: {why}"));
+    }
+    tracing::warn!(why, "no network namespaces: nodes are on loopback, behind a proxy");
+    Ok(Network::loopback())
+}
+
+async fn play(options: &Options, folder: &Path, janitor: &Janitor) -> anyhow::Result<Outcome> {
+    let mut left_out = Vec::new();
+    let binary = binary::find(options.binary.as_deref())?;
+    let network = network(options, janitor, &mut left_out).await?;
+    let kinds: Vec<Kind> = options.kinds.clone();
+    let kinds = possible(kinds, options, &network, &mut left_out);
+    let schedule = schedule(options, kinds)?;
+    write_json(&folder.join("schedule.json"), &schedule)?;
+    let setup = Setup {
+        folder: folder.to_owned(),
+        nodes: options.nodes,
+        binary,
+        proxied: options.kinds.contains(&Kind::Proxy),
+    };
+    let stage = Arc::new(Stage::set(setup, network, janitor.clone()).await?);
+    stage.cluster.start_all().await?;
+    stage.cluster.ready_all().await?;
+    let run = Run::new(options, folder, stage).await?;
+    run.topics().await?;
+    run.play(&schedule).await?;
+    let places = run.places().await?;
+    run.stage.cluster.stop_all().await?;
+    run.compare(&places).await?;
+    run.finish(left_out).await
+}
+
+/// Without those that cannot be here; says why.
+fn possible(
+    kinds: Vec<Kind>,
+    options: &Options,
+    network: &Network,
+    left_out: &mut Vec<String>,
+) -> Vec<Kind> {
+    let mut why_not = |kind: &Kind| match kind {
+        Kind::Loss if network.is_loopback() => false,
+        kind if kind.is_disk() => {
+            left_out.push(format!("{}: not there yet", kind.name()));
+            false
+        }
+        Kind::Clock | Kind::Membership => {
+            left_out.push(format!("{}: not there yet", kind.name()));
+            false
+        }
+        Kind::Upgrade if options.old_binary.is_none() => {
+            left_out.push("upgrade: name a build to begin with by --old-bin".to_owned());
+            false
+        }
+        _ => true,
+    };
+    kinds.into_iter().filter(|kind| why_not(kind)).collect()
+}
+
+/// The schedule that is named, or one that is drawn.
+fn schedule(options: &Options, kinds: Vec<Kind>) -> anyhow::Result<Schedule> {
+    if let Some(path) = &options.schedule {
+        let what = || format!("the schedule {}", path.display());
+        let text = std::fs::read(path).with_context(what)?;
+        let schedule: Schedule = serde_json::from_slice(&text).with_context(what)?;
+        ensure!(
+            schedule.nodes == options.nodes,
+            "{} is for {} nodes; say --nodes {}",
+            what(),
+            schedule.nodes,
+            schedule.nodes
+        );
+        return Ok(schedule);
+    }
+    Ok(schedule::draw(&Plan {
+        seed: options.seed,
+        nodes: options.nodes,
+        time: options.time,
+        kinds,
+    }))
+}
+
+fn write_json(path: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let what = || format!("write {}", path.display());
+    let mut file = BufWriter::new(File::create(path).with_context(what)?);
+    serde_json::to_writer_pretty(&mut file, value).with_context(what)?;
+    file.flush().with_context(what)
+}
+
+/// A run whose cluster is there.
+struct Run<'a> {
+    options: &'a Options,
+    folder: &'a Path,
+    stage: Arc<Stage>,
+    recorder: Recorder,
+    counters: Counters,
+    nemesis: Nemesis,
+    keys: Keys,
+    connect: Connect,
+    mix: Mix,
+    /// What an operator would talk to the cluster through.
+    admin: Client,
+    failures: Mutex<Vec<String>>,
+}
+
+impl<'a> Run<'a> {
+    async fn new(
+        options: &'a Options,
+        folder: &'a Path,
+        stage: Arc<Stage>,
+    ) -> anyhow::Result<Self> {
+        let servers: Arc<str> = stage.cluster.servers().await.into();
+        let admin = Client::connect(&servers).await?;
+        let connect: Connect = Arc::new(move || {
+            let servers = Arc::clone(&servers);
+            Box::pin(async move { Client::connect(&servers).await })
+        });
+        let counters = Counters::default();
+        let began = clock::now();
+        let counted = counters.clone();
+        let recorder = Recorder::new(move || began.elapsed()).with_sink(move |op| counted.note(op));
+        let targets = TOPICS.map(|(topic, partitions)| Target {
+            topic: topic.to_owned(),
+            partitions,
+        });
+        let rate = options.rate.max(1);
+        Ok(Self {
+            options,
+            folder,
+            nemesis: Nemesis::new(Arc::clone(&stage), recorder.clone()),
+            stage,
+            recorder,
+            counters,
+            keys: Keys::from(0),
+            connect,
+            mix: Mix {
+                targets: targets.to_vec(),
+                producers: usize::try_from(PRODUCERS).unwrap_or(1),
+                produce_every: Duration::from_secs(1) * u32::try_from(PRODUCERS * BURST)?
+                    / u32::try_from(rate).unwrap_or(u32::MAX),
+                consumers: 2,
+                conditional_every: Duration::from_millis(100),
+            },
+            admin,
+            failures: Mutex::default(),
+        })
+    }
+
+    async fn topics(&self) -> anyhow::Result<()> {
+        for target in &self.mix.targets {
+            let topic = NewTopic {
+                name: target.topic.clone(),
+                partitions: target.partitions,
+                replication_factor: 3,
+                settings: [("segment.bytes".to_owned(), "4194304".to_owned())].into(),
+            };
+            let created = self.admin.admin().create_topic(topic).await;
+            let _size = created.with_context(|| format!("create {}", target.topic))?;
+        }
+        Ok(())
+    }
+
+    fn work(&self) -> Work {
+        let (recorder, keys) = (self.recorder.clone(), self.keys.clone());
+        Work::new(recorder, keys, Arc::clone(&self.connect))
+    }
+
+    fn impossible(&self, what: impl Into<String>) {
+        self.recorder.impossible(what);
+    }
+
+    /// Clients and faults, until everything is mended and read.
+    async fn play(&self, schedule: &Schedule) -> anyhow::Result<()> {
+        let began = clock::now();
+        let progress = Progress {
+            counters: self.counters.clone(),
+            nemesis: self.nemesis.clone(),
+            began,
+            time: self.options.time,
+        };
+        let work = self.work();
+        let mut clients = spawned(work.writers(&self.mix));
+        for job in work.readers(&self.mix) {
+            let _task = clients.spawn(job);
+        }
+        tokio::select! {
+            biased;
+            () = progress.show() => {}
+            () = self.watch() => {}
+            () = self.interrupted() => {}
+            () = self.faults(schedule, began) => {}
+        }
+        self.recover(&work).await;
+        work.stop();
+        if !ended(&mut clients, PATIENCE).await {
+            self.impossible("clients did not end");
+        }
+        let mut readers = spawned(self.work().read_all(&self.mix));
+        if !ended(&mut readers, PATIENCE).await {
+            self.impossible("a partition could not be read to its end");
+        }
+        Ok(())
+    }
+
+    /// Faults, and after the last one the rest of the time.
+    async fn faults(&self, schedule: &Schedule, began: Instant) {
+        self.nemesis.play(schedule, began).await;
+        let end = self.nemesis.or_enough(clock::sleep_until(began + self.options.time));
+        end.await;
+    }
+
+    /// On Ctrl-C all faults end, and what there is is judged. Never returns.
+    async fn interrupted(&self) {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            tracing::warn!("interrupted: mending; a second Ctrl-C ends at once");
+            self.failures.lock().push("it was interrupted".to_owned());
+            self.nemesis.enough();
+        }
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(130);
+        }
+        std::future::pending().await
+    }
+
+    /// Nodes that end by themselves are bugs. Never returns.
+    async fn watch(&self) {
+        loop {
+            clock::sleep(Duration::from_millis(200)).await;
+            for (node, status) in self.stage.cluster.gone() {
+                self.impossible(format!("node {node} ended by itself ({status}): see n{node}.log"));
+                let Ok(mut node) = self.stage.cluster.node(node).await else {
+                    continue;
+                };
+                if let Err(error) = node.start() {
+                    self.failures.lock().push(format!("{error:#}"));
+                }
+            }
+        }
+    }
+
+    async fn recover(&self, work: &Work) {
+        let recovery = work.recover(&self.mix);
+        if clock::timeout(RECOVERY_PATIENCE, recovery).await.is_err() {
+            self.impossible(format!("no recovery within {RECOVERY_PATIENCE:?}"));
+        }
+    }
+
+    /// When all replicas have caught up, what each is a replica of.
+    async fn places(&self) -> anyhow::Result<replicas::Places> {
+        if let Err(error) = replicas::settle(&self.admin).await {
+            self.impossible(format!("{error:#}"));
+        }
+        let mut nodes = Vec::new();
+        for id in self.stage.cluster.ids() {
+            let node = self.stage.cluster.node(id).await?;
+            if node.is_running() {
+                nodes.push((id, node.spec.listen.grpc));
+            }
+        }
+        replicas::places(&nodes).await
+    }
+
+    /// Compares what lies on the disks.
+    async fn compare(&self, places: &replicas::Places) -> anyhow::Result<()> {
+        for (node, folder) in self.stage.cluster.folders().await {
+            if !places.keys().any(|(at, _)| *at == node) {
+                continue;
+            }
+            for place in replicas::damage(&folder)? {
+                self.impossible(format!("node {node}: {place}"));
+            }
+            let opened = Opened::open(node, &folder).await?;
+            for ((topic, partition), log) in opened.known(places) {
+                let key = self.keys.of(topic, *partition);
+                let Some((start, end)) = self.range(key) else {
+                    continue;
+                };
+                let mut replica = Replica {
+                    key,
+                    node,
+                    start,
+                    end,
+                    digest: None,
+                };
+                let process = self.recorder.process();
+                let action = Action::Replica(replica.clone());
+                let pending = self.recorder.invoke(process, Some(node), action);
+                match replicas::digest(log, start, end).await {
+                    Ok(digest) => {
+                        replica.digest = Some(digest);
+                        self.recorder.ok(pending, Action::Replica(replica));
+                    }
+                    Err(error) => {
+                        let action = Action::Replica(replica);
+                        self.recorder.fail(pending, action, format!("{error:#}"));
+                        let what = format!("the log of {topic}-{partition} on node {node}");
+                        self.impossible(format!("{what} cannot be read: {error:#}"));
+                    }
+                }
+            }
+            opened.close().await;
+        }
+        Ok(())
+    }
+
+    /// From where to where a partition was read in the end.
+    fn range(&self, key: u32) -> Option<(i64, i64)> {
+        self.recorder.with(|ops| {
+            let of = |op: &Op| match &op.action {
+                Action::Poll(Poll {
+                    reads,
+                    is_final: true,
+                    ..
+                }) => {
+                    let read = reads.get(&key)?;
+                    Some((read.log_start?, read.high_watermark?))
+                }
+                _ => None,
+            };
+            ops.iter().rev().find_map(of)
+        })
+    }
+
+    async fn finish(self, left_out: Vec<String>) -> anyhow::Result<Outcome> {
+        for (node, log) in self.stage.cluster.logs().await {
+            for line in panics(&log)? {
+                self.impossible(format!("node {node} panicked: {line}"));
+            }
+        }
+        let Tally {
+            struck,
+            skipped,
+            failures,
+        } = self.nemesis.tally();
+        let mut all = self.failures.into_inner();
+        all.extend(failures);
+        Ok(Outcome {
+            header: Header {
+                format: Header::FORMAT.to_owned(),
+                version: Header::VERSION,
+                world: "live".to_owned(),
+                keys: self.keys.names(),
+                nodes: self.options.nodes,
+                seed: Some(self.options.seed),
+                replay: Some(replay(self.options, self.folder)),
+                recovery_max_ms: u64::try_from(Options::RECOVERY_MAX.as_millis()).ok(),
+            },
+            ops: self.recorder.take(),
+            struck,
+            skipped,
+            left_out,
+            failures: all,
+        })
+    }
+}
+
+/// The command that makes the same faults again.
+fn replay(options: &Options, folder: &Path) -> String {
+    let schedule = folder.join("schedule.json");
+    format!(
+        "seriatim-jepsen run --live --nodes {} --time {} --rate {} --schedule {} --out AGAIN",
+        options.nodes,
+        options.time.as_secs(),
+        options.rate,
+        schedule.display()
+    )
+}
+
+/// Lines of a node's log that tell of a panic.
+fn panics(log: &Path) -> anyhow::Result<Vec<String>> {
+    let text = std::fs::read(log).with_context(|| format!("read {}", log.display()))?;
+    let text = String::from_utf8_lossy(&text);
+    let lines = text.lines().filter(|line| line.contains("panicked at"));
+    Ok(lines.take(3).map(str::to_owned).collect())
+}
+
+fn spawned(jobs: Vec<Job>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for job in jobs {
+        let _task = tasks.spawn(job);
+    }
+    tasks
+}
+
+/// Waits for jobs; says whether all ended in time.
+async fn ended(jobs: &mut JoinSet<()>, limit: Duration) -> bool {
+    let all = async {
+        while let Some(ended) = jobs.join_next().await {
+            if let Err(error) = ended {
+                bail!("{error}");
+            }
+        }
+        Ok(())
+    };
+    matches!(clock::timeout(limit, all).await, Ok(Ok(())))
+}

@@ -1,0 +1,38 @@
+//! What is broken when, drawn before the run from its seed.
+
+mod draw;
+mod fault;
+mod kind;
+mod shape;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    draw::{Plan, draw},
+    fault::{Fault, Weather},
+    kind::{Kind, parse},
+    shape::Shape,
+};
+
+/// A fault that begins and ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Strike {
+    /// When it begins, in milliseconds since the clients began.
+    pub at_ms: u64,
+    /// How long it lasts. What an operator does lasts as long as it takes.
+    pub lasts_ms: u64,
+    /// What it is.
+    #[serde(flatten)]
+    pub fault: Fault,
+}
+
+/// All faults of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// The seed it was drawn from.
+    pub seed: u64,
+    /// Nodes at the beginning.
+    pub nodes: u64,
+    /// In the order in which they begin.
+    pub strikes: Vec<Strike>,
+}

@@ -1,0 +1,145 @@
+//! What stands only where nothing is broken any more.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use seriatim_client::{Client, ClientError, Position, TopicPartition};
+use seriatim_runtime::clock;
+
+use super::{
+    Target, Work,
+    actor::{Actor, told},
+    produce::DELIVERY,
+    record,
+};
+use crate::history::{Action, Poll, Read, Send};
+
+/// Pause before something is tried again.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// How long a final read waits for the next batch.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Ends when every partition took an append.
+pub(super) async fn recover(work: Work, targets: Vec<Target>) {
+    let actor = Actor::new(work.recorder());
+    let pending = actor.invoke(Action::Recover);
+    let mut partitions = Vec::new();
+    for target in &targets {
+        for partition in 0..target.partitions {
+            partitions.push(append(&work, &target.topic, partition));
+        }
+    }
+    if join_all(partitions).await.into_iter().all(|took| took) {
+        actor.ok(pending, Action::Recover);
+    }
+}
+
+/// Appends a record, whatever it takes; `false` if the jobs are to end first.
+async fn append(work: &Work, topic: &str, partition: i32) -> bool {
+    let mut actor = Actor::new(work.recorder());
+    while let Some(client) = work.client().await {
+        let builder = client.producer().delivery_timeout(DELIVERY);
+        let Ok(producer) = builder.build().await else {
+            continue;
+        };
+        let value = work.value();
+        let mut send = Send {
+            key: work.keys().of(topic, partition),
+            values: vec![value],
+            producer: Some(work.label()),
+            ..Send::default()
+        };
+        let record = record::record(topic, value).partition(partition);
+        let pending = actor.invoke(Action::Send(send.clone()));
+        let sent = match producer.send(record).await {
+            Ok(delivery) => delivery.await,
+            Err(error) => Err(error),
+        };
+        match sent {
+            Ok(delivered) => {
+                send.offset = Some(delivered.offset.0);
+                actor.ok(pending, Action::Send(send));
+                return true;
+            }
+            Err(error) => actor.failed(pending, Action::Send(send), &error),
+        }
+        clock::sleep(AGAIN).await;
+    }
+    false
+}
+
+/// Reads a partition from its start to its end. Nothing is written to it meanwhile.
+pub(super) async fn read(work: Work, topic: String, partition: i32) {
+    let mut actor = Actor::new(work.recorder());
+    let key = work.keys().of(&topic, partition);
+    while let Some(client) = work.client().await {
+        let mut poll = Poll {
+            is_final: true,
+            ..Poll::default()
+        };
+        let pending = actor.invoke(Action::Poll(poll.clone()));
+        match whole(&client, &topic, partition).await {
+            Ok(Ok(read)) => {
+                poll.sought = true;
+                let _none = poll.reads.insert(key, read);
+                actor.ok(pending, Action::Poll(poll));
+                return;
+            }
+            Ok(Err(why)) => {
+                actor.ok(pending, Action::Poll(Poll::default()));
+                let what = format!("{topic}-{partition} cannot be read: {why}");
+                work.recorder().impossible(what);
+                return;
+            }
+            Err(error) => {
+                actor.failed(pending, Action::Poll(poll), &error);
+                if !error.is_retryable() {
+                    let what = format!("{topic}-{partition} cannot be read: {}", told(&error));
+                    work.recorder().impossible(what);
+                    return;
+                }
+            }
+        }
+        clock::sleep(AGAIN).await;
+    }
+}
+
+/// All that a partition holds; the inner error is for what nobody can read.
+async fn whole(
+    client: &Client,
+    topic: &str,
+    partition: i32,
+) -> Result<Result<Read, String>, ClientError> {
+    let tp = TopicPartition::new(topic, partition);
+    let ends = [(tp.clone(), Position::Start), (tp, Position::End)];
+    let found = client.admin().list_offsets(&ends).await?;
+    let (Some(start), Some(end)) = (found.first(), found.get(1)) else {
+        return Ok(Err("it has no ends".to_owned()));
+    };
+    let mut read = Read {
+        log_start: Some(start.0),
+        high_watermark: Some(end.0),
+        ..Read::default()
+    };
+    let consumer = client.consumer();
+    let consumer = consumer.assign(topic, partition, Position::Offset(*start));
+    let mut consumer = consumer.build().await?;
+    while consumer
+        .position(topic, partition)
+        .is_some_and(|at| at < *end)
+    {
+        let Ok(next) = clock::timeout(SILENCE, consumer.next_batch()).await else {
+            let at = consumer.position(topic, partition).unwrap_or_default();
+            return Ok(Err(format!("nothing comes at {} of {}", at.0, end.0)));
+        };
+        let Some(batch) = next.transpose()? else {
+            return Ok(Err("the consumer ended".to_owned()));
+        };
+        match record::values_of(&batch) {
+            Ok(values) => read.records.extend(values),
+            Err(why) => return Ok(Err(why)),
+        }
+    }
+    Ok(Ok(read))
+}

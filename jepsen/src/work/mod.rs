@@ -1,0 +1,230 @@
+//! Workloads of the real client library: the same code in the simulator and against real processes.
+//!
+//! What differs between the two worlds is handed in: how a client connects ([`Work::new`]), and who
+//! runs the jobs. Time, chance and tasks come from `seriatim_runtime`, which follows the world.
+//!
+//! A workload believes nothing that it cannot know. An operation that failed is written down as
+//! *failed* only if the client says that it certainly had no effect; the checkers find out whether
+//! that was true.
+
+mod actor;
+mod conditional;
+mod consume;
+mod finals;
+mod keys;
+mod produce;
+mod record;
+mod topics;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use seriatim_client::{Client, ClientError};
+use seriatim_runtime::{clock, rng};
+
+pub use self::keys::Keys;
+use crate::history::{Recorder, Value};
+
+/// Connects a new client.
+pub type Connect = Arc<dyn Fn() -> BoxFuture<'static, Result<Client, ClientError>> + Send + Sync>;
+
+/// Something to be run in a task of its own, to its end.
+pub type Job = BoxFuture<'static, ()>;
+
+/// Longest pause of a client that found nobody to talk to.
+const RECONNECT: Duration = Duration::from_millis(500);
+
+/// A topic that the workloads use from the beginning to the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its name.
+    pub topic: String,
+    /// Partitions are 0 to below this.
+    pub partitions: i32,
+}
+
+/// What clients do, and how fast.
+#[derive(Debug, Clone)]
+pub struct Mix {
+    /// The topics.
+    pub targets: Vec<Target>,
+    /// Replicas of each partition.
+    pub replicas: u32,
+    /// Settings of the topics, other than the defaults.
+    pub settings: BTreeMap<String, String>,
+    /// Producers, each of which writes to every topic.
+    pub producers: usize,
+    /// Mean pause between two records of a producer.
+    pub produce_every: Duration,
+    /// Consumers, each of which reads every partition.
+    pub consumers: usize,
+    /// Mean pause of appends that depend on the end of their partition; one such client for each
+    /// partition of the first topic.
+    pub conditional_every: Duration,
+}
+
+/// What a workload needs to know and to tell. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct Work {
+    connect: Connect,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    recorder: Recorder,
+    stop: AtomicBool,
+    keys: Keys,
+    next_value: AtomicI64,
+    next_label: AtomicI64,
+}
+
+impl std::fmt::Debug for Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Work")
+            .field("recorder", &self.shared.recorder)
+            .field("keys", &self.shared.keys)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Work {
+    /// Workloads that write to `recorder`, name partitions by `keys` and get their clients from
+    /// `connect`.
+    pub fn new(recorder: Recorder, keys: Keys, connect: Connect) -> Self {
+        Self {
+            connect,
+            shared: Arc::new(Shared {
+                recorder,
+                stop: AtomicBool::new(false),
+                keys,
+                next_value: AtomicI64::new(1),
+                next_label: AtomicI64::new(1),
+            }),
+        }
+    }
+
+    /// The same with other clients, such as those of another host.
+    #[must_use]
+    pub fn from_elsewhere(&self, connect: Connect) -> Self {
+        Self {
+            connect,
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Creates the topics; ends when each is there with its leaders.
+    pub fn create_topics(&self, mix: &Mix) -> Job {
+        Box::pin(topics::create_all(self.clone(), mix.clone()))
+    }
+
+    /// Producers and conditional writers.
+    pub fn writers(&self, mix: &Mix) -> Vec<Job> {
+        let mut jobs: Vec<Job> = Vec::new();
+        for _ in 0..mix.producers {
+            let (targets, pause) = (mix.targets.clone(), mix.produce_every);
+            jobs.push(Box::pin(produce::run(self.clone(), targets, pause)));
+        }
+        if let Some(first) = mix.targets.first() {
+            for partition in 0..first.partitions {
+                let (topic, pause) = (first.topic.clone(), mix.conditional_every);
+                let job = conditional::run(self.clone(), topic, partition, pause);
+                jobs.push(Box::pin(job));
+            }
+        }
+        jobs
+    }
+
+    /// Consumers by assignment.
+    pub fn readers(&self, mix: &Mix) -> Vec<Job> {
+        let each = |_| -> Job { Box::pin(consume::run(self.clone(), mix.targets.clone())) };
+        (0..mix.consumers).map(each).collect()
+    }
+
+    /// To be run once nothing is broken any more, while the other jobs still run: ends when every
+    /// partition took an append. Ends early if stopped.
+    pub fn recover(&self, mix: &Mix) -> Job {
+        Box::pin(finals::recover(self.clone(), mix.targets.clone()))
+    }
+
+    /// To be run when all other jobs have ended: reads every partition to its end.
+    pub fn read_all(&self, mix: &Mix) -> Vec<Job> {
+        let mut jobs: Vec<Job> = Vec::new();
+        for target in &mix.targets {
+            for partition in 0..target.partitions {
+                let job = finals::read(self.clone(), target.topic.clone(), partition);
+                jobs.push(Box::pin(job));
+            }
+        }
+        jobs
+    }
+
+    /// Jobs finish what they do and end.
+    pub fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Jobs may begin again, such as the last reads.
+    pub fn go_on(&self) {
+        self.shared.stop.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether jobs are to end.
+    pub fn stopping(&self) -> bool {
+        self.shared.stop.load(Ordering::Relaxed)
+    }
+
+    /// What is written to.
+    pub fn recorder(&self) -> &Recorder {
+        &self.shared.recorder
+    }
+
+    /// How partitions are named.
+    pub fn keys(&self) -> &Keys {
+        &self.shared.keys
+    }
+
+    /// A value that no record has.
+    fn value(&self) -> Value {
+        self.shared.next_value.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A number that no other producer or member has.
+    fn label(&self) -> i64 {
+        self.shared.next_label.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A client, from whoever answers; `None` if the jobs are to end before.
+    async fn client(&self) -> Option<Client> {
+        while !self.stopping() {
+            match (self.connect)().await {
+                Ok(client) => return Some(client),
+                Err(error) => tracing::debug!(%error, "no connection yet"),
+            }
+            self.pause(RECONNECT).await;
+        }
+        None
+    }
+
+    /// A pause of any length up to twice `mean`.
+    async fn pause(&self, mean: Duration) {
+        clock::sleep(rng::duration_below(mean * 2)).await;
+    }
+}
+
+/// One time in `n`.
+fn one_in(n: u64) -> bool {
+    rng::below(n) == 0
+}
+
+/// Any of some things.
+fn any<T>(of: &[T]) -> Option<&T> {
+    let count = u64::try_from(of.len()).ok()?;
+    of.get(usize::try_from(rng::below(count)).ok()?)
+}
