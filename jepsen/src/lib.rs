@@ -7,6 +7,8 @@ pub mod check;
 pub mod entropy;
 pub mod history;
 pub mod live;
+pub mod mutants;
+pub mod panics;
 pub mod seen;
 pub mod sim;
 pub mod work;

@@ -19,7 +19,7 @@ fn options() -> Options {
 
 /// Runs a seed and fails with what was violated and the command that replays it.
 fn hold(seed: u64) -> Verdict {
-    let verdict = run(seed, &options().of_seed(seed)).expect("build the executors");
+    let verdict = run(seed, &options().of_seed(seed), None).expect("build the executors");
     let findings: Vec<String> = verdict.findings.iter().map(ToString::to_string).collect();
     assert!(
         verdict.holds(),
@@ -54,7 +54,7 @@ fn sim_seeds_10_to_19_keep_every_promise() {
 /// The names of the checkers that some seed up to `most` violates.
 fn caught(options: &Options, most: u64) -> Vec<&'static str> {
     for seed in 0..most {
-        let verdict = run(seed, options).expect("build the executors");
+        let verdict = run(seed, options, None).expect("build the executors");
         let broken = verdict.findings.iter().filter(|f| !f.holds());
         let broken: Vec<_> = broken.map(|f| f.checker).collect();
         if !broken.is_empty() {

@@ -3,8 +3,13 @@
 //! Results go to standard output, everything else to standard error; the exit code is 0 only on a
 //! clean verdict, 1 on a broken promise, 2 if the command could not do what it was asked for.
 
+mod mutants;
+mod plan;
+mod progress;
 mod run;
+mod seed;
 mod sim;
+mod table;
 
 use std::process::ExitCode;
 
@@ -29,6 +34,11 @@ struct Cli {
 enum Command {
     /// Break clusters under load and judge what their clients saw.
     Run(run::Args),
+    /// Plant bugs in the product, one after the other, and see each refused by a checker.
+    Mutants(mutants::Args),
+    /// Run one seed in this process and tell the result as JSON: what `run` starts.
+    #[command(hide = true)]
+    Seed(seed::Args),
 }
 
 /// What a command that could do its work came to.
@@ -55,7 +65,9 @@ pub(crate) fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let outcome = match cli.command {
-        Command::Run(args) => run::run(args),
+        Command::Mutants(args) => mutants::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Seed(args) => seed::run(&args),
     };
     match outcome {
         Ok(Clean(true)) => ExitCode::SUCCESS,

@@ -20,7 +20,7 @@ pub(crate) struct Args {
     in_sim: sim::Args,
 }
 
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: &Args) -> Outcome {
     debug_assert!(args.sim, "the group demands one world");
-    sim::run(args.in_sim)
+    sim::run(&args.in_sim)
 }

@@ -1,13 +1,16 @@
 //! Deterministic simulation: whole nodes, clients and faults in one thread, from one seed.
 
 pub mod client;
+pub mod fleet;
 pub mod machines;
 pub mod members;
 pub mod nemesis;
 pub mod node;
 pub mod operator;
+pub mod outcome;
 pub mod real;
 pub mod rpc;
 pub mod run;
+pub mod summary;
 pub mod workload;
 pub mod world;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    fmt, io,
     ops::Range,
     sync::{
         Arc,
@@ -14,7 +14,14 @@ use std::{
 
 use parking_lot::Mutex;
 use seriatim_proto::v1;
-use seriatim_runtime::{clock, sim, task};
+use seriatim_runtime::{
+    clock,
+    sim::{
+        self,
+        trace::{self, Summary},
+    },
+    task,
+};
 
 use super::{
     client::{Client, TOPIC},
@@ -111,6 +118,8 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
     /// Virtual time.
     pub took: Duration,
+    /// Everything that went over the network and to the disks.
+    pub trace: Summary,
 }
 
 impl Verdict {
@@ -120,12 +129,16 @@ impl Verdict {
     }
 }
 
+/// Takes the lines of a trace, each an event.
+pub type Trace = Box<dyn FnMut(fmt::Arguments<'_>) + Send>;
+
 /// Runs one seed, on a thread of its own whose random bytes all follow from it.
-pub fn run(seed: u64, options: &Options) -> io::Result<Verdict> {
+pub fn run(seed: u64, options: &Options, lines: Option<Trace>) -> io::Result<Verdict> {
     let options = options.clone();
     let thread = thread::Builder::new().name(format!("seed-{seed}"));
     let running = thread.spawn(move || {
         entropy::seed(seed);
+        trace::begin(lines.map(|lines| lines as trace::Lines));
         run_here(seed, &options)
     })?;
     match running.join() {
@@ -146,6 +159,7 @@ fn run_here(seed: u64, options: &Options) -> io::Result<Verdict> {
     let ops = run.real.iter().flat_map(|real| real.work.recorder().take());
     let ops = ops.collect();
     drop(run);
+    let trace = trace::end().unwrap_or_default();
     let history = std::mem::take(&mut *history.lock());
     Ok(Verdict {
         seed,
@@ -153,6 +167,7 @@ fn run_here(seed: u64, options: &Options) -> io::Result<Verdict> {
         history,
         ops,
         took,
+        trace,
     })
 }
 

@@ -20,7 +20,7 @@ struct Trace {
 }
 
 /// What a trace came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Stands for every event, in order.
     pub digest: u64,
@@ -103,8 +103,13 @@ fn hash(seed: u64, bytes: &[u8]) -> u64 {
     let whole = words
         .iter()
         .fold(seed, |hash, word| mix(hash, u64::from_le_bytes(*word)));
-    let rest = rest.iter().fold(0, |all, &byte| (all << 8) | u64::from(byte));
-    mix(mix(whole, rest), u64::try_from(bytes.len()).unwrap_or(u64::MAX))
+    let rest = rest
+        .iter()
+        .fold(0, |all, &byte| (all << 8) | u64::from(byte));
+    mix(
+        mix(whole, rest),
+        u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+    )
 }
 
 #[cfg(test)]
@@ -123,7 +128,8 @@ mod tests {
 
     #[test]
     fn every_part_of_an_event_and_their_order_count() {
-        let base: [(&'static str, u64, &[u8]); 2] = [("send", 1, b"twelve bytes"), ("sync", 2, b"")];
+        let base: [(&'static str, u64, &[u8]); 2] =
+            [("send", 1, b"twelve bytes"), ("sync", 2, b"")];
         let same = trace(&base);
         assert_eq!(same, trace(&base));
         assert_eq!(same.events, 2);
@@ -146,12 +152,17 @@ mod tests {
     fn lines_say_who_did_what() {
         let lines = Rc::new(RefCell::new(Vec::new()));
         let sink = Rc::clone(&lines);
-        begin(Some(Box::new(move |line| sink.borrow_mut().push(line.to_string()))));
+        begin(Some(Box::new(move |line| {
+            sink.borrow_mut().push(line.to_string())
+        })));
         turn("n1");
         event("write", 42, b"abc");
         drop(end());
         let lines = lines.borrow();
         assert_eq!(lines.len(), 2);
-        assert!(lines[1].contains("n1   write") && lines[1].contains("42"), "{lines:?}");
+        assert!(
+            lines[1].contains("n1   write") && lines[1].contains("42"),
+            "{lines:?}"
+        );
     }
 }

@@ -367,7 +367,9 @@ impl DiskFile for SimFile {
         let full = state.full;
         let inode = state.inode(self.inode, self.epoch)?;
         let mut bytes = Vec::with_capacity(slices.iter().map(|s| s.len()).sum());
-        slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
+        slices
+            .iter()
+            .for_each(|slice| bytes.extend_from_slice(slice));
         let position = len_usize(position);
         let room = if full {
             inode.len().saturating_sub(position)
