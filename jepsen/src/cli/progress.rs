@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Pause between two lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-const TEMPLATE: &str = "{bar:30} {pos}/{len} {per_sec}, {eta} left{msg}";
+const TEMPLATE: &str = "{bar:30} {pos}/{len}, {elapsed} gone, {eta} left{msg}";
 
 /// Progress of so many things.
 #[derive(Debug)]
@@ -50,9 +50,11 @@ impl Progress {
             tokio::time::sleep(LINE_EVERY).await;
             if self.bare {
                 let (done, all) = (self.bar.position(), self.bar.length().unwrap_or_default());
-                let (speed, left) = (self.bar.per_sec(), self.bar.eta().as_secs());
+                let gone = self.bar.elapsed().as_secs();
+                let left = (gone * (all - done)).checked_div(done);
+                let left = left.map_or("?".to_owned(), |left| left.to_string());
                 let message = self.bar.message();
-                eprintln!("{done} of {all} seeds, {speed:.2}/s, {left} s left{message}");
+                eprintln!("{done} of {all} seeds in {gone} s, {left} s left{message}");
             }
         }
     }

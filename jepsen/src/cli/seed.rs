@@ -58,6 +58,16 @@ fn trace_to(path: &PathBuf) -> anyhow::Result<Trace> {
     }))
 }
 
+/// Stands for what all clients saw.
+fn digest(verdict: &Verdict) -> String {
+    let ops = verdict.ops.iter();
+    let ops = ops.flat_map(|op| serde_json::to_vec(op).unwrap_or_default());
+    let of_ops = ops.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{:016x}{of_ops:016x}", verdict.history.digest())
+}
+
 fn outcome(verdict: &Verdict, panics: Vec<String>) -> SeedOutcome {
     let history = &verdict.history;
     let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
@@ -82,6 +92,7 @@ fn outcome(verdict: &Verdict, panics: Vec<String>) -> SeedOutcome {
         ("offsets committed", history.committed()),
         ("appends", history.appends.len()),
         ("fetches", history.reads.len()),
+        ("operations of real clients", verdict.ops.len()),
     ];
     let mut faults: BTreeMap<String, u64> = BTreeMap::new();
     for (_, fault) in &history.faults {
@@ -100,7 +111,7 @@ fn outcome(verdict: &Verdict, panics: Vec<String>) -> SeedOutcome {
         recovered_ms: history
             .recovered_after
             .map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
-        history: format!("{:016x}", history.digest()),
+        history: digest(verdict),
         trace: format!("{:016x}", verdict.trace.digest),
         events: verdict.trace.events,
         ..SeedOutcome::default()

@@ -243,6 +243,8 @@ impl<'a> Run<'a> {
             connect,
             mix: Mix {
                 targets: targets.to_vec(),
+                replicas: 3,
+                settings: [("segment.bytes".to_owned(), "4194304".to_owned())].into(),
                 producers: usize::try_from(PRODUCERS).unwrap_or(1),
                 produce_every: Duration::from_secs(1) * u32::try_from(PRODUCERS * BURST)?
                     / u32::try_from(rate).unwrap_or(u32::MAX),
@@ -259,8 +261,8 @@ impl<'a> Run<'a> {
             let topic = NewTopic {
                 name: target.topic.clone(),
                 partitions: target.partitions,
-                replication_factor: 3,
-                settings: [("segment.bytes".to_owned(), "4194304".to_owned())].into(),
+                replication_factor: self.mix.replicas,
+                settings: self.mix.settings.clone(),
             };
             let created = self.admin.admin().create_topic(topic).await;
             let _size = created.with_context(|| format!("create {}", target.topic))?;
