@@ -6,6 +6,7 @@
 mod campaign;
 mod disk;
 mod live;
+mod mutants;
 mod plan;
 mod progress;
 mod report;
@@ -27,6 +28,10 @@ use clap::{Parser, Subcommand};
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Plant this bug; `mutants/` has them all.
+    #[cfg(feature = "mutants")]
+    #[arg(long, global = true, env = "SERIATIM_MUTANT", value_name = "NAME")]
+    mutant: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -37,6 +42,8 @@ enum Command {
     Report(report::Args),
     /// Run many seeds, stopping and going on at will, and sum up campaigns and runs.
     Campaign(campaign::Args),
+    /// Plant bugs in the product, one after the other, and see each refused by a checker.
+    Mutants(mutants::Args),
     /// Run one seed in this process and tell the result as JSON: what `run` starts.
     #[command(hide = true)]
     Seed(seed::Args),
@@ -61,10 +68,18 @@ pub(crate) fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+    #[cfg(feature = "mutants")]
+    if let Some(name) = &cli.mutant
+        && let Err(error) = seriatim_runtime::mutant::choose(name)
+    {
+        report(&error.into());
+        return ExitCode::from(2);
+    }
     let outcome = match cli.command {
         Command::Run(args) => run::run(args),
         Command::Report(args) => report::run(&args),
         Command::Campaign(args) => campaign::run(&args),
+        Command::Mutants(args) => mutants::run(&args),
         Command::Seed(args) => seed::run(&args),
         Command::FuseDisk(args) => disk::run(&args),
     };
