@@ -30,7 +30,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Outcome {
     debug_assert!(args.sim != args.live, "the group demands one world");
     if args.live {
-        live::run(args.in_live)
+        live::run(args.in_live, args.in_sim.schedule)
     } else {
         sim::run(args.in_sim)
     }

@@ -30,7 +30,7 @@ pub(crate) struct Args {
     twice: bool,
     /// Break what this file says instead of what the seeds say; `--print-schedule` writes such a file.
     #[arg(long, value_name = "FILE")]
-    schedule: Option<PathBuf>,
+    pub(super) schedule: Option<PathBuf>,
     /// Print what the first seed breaks, and run nothing.
     #[arg(long)]
     print_schedule: bool,
