@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use seriatim_jepsen::sim::{
-    nemesis::Fault,
+    fault::{Fault, Who},
     run::{Options, Verdict, run},
+    schedule::{Schedule, Strike},
 };
 
 /// Virtual time in which faults begin: short, so that twenty seeds fit in a test run.
@@ -19,7 +20,7 @@ fn options() -> Options {
 
 /// Runs a seed and fails with what was violated and the command that replays it.
 fn hold(seed: u64) -> Verdict {
-    let verdict = run(seed, &options().of_seed(seed)).expect("build the executors");
+    let verdict = run(seed, &options().of_seed(seed), None).expect("build the executors");
     assert!(
         verdict.holds(),
         "seed {seed}; replay: cargo run -p seriatim-jepsen -- run --sim --seconds {SECONDS} --seeds {seed}..{}\n{}",
@@ -49,10 +50,23 @@ fn sim_seeds_10_to_19_keep_every_promise() {
     hold_all(10..20);
 }
 
+/// One fault every two seconds.
+fn over_and_over(fault: Fault) -> Schedule {
+    let strikes = (0..SECONDS / 2).map(|at| Strike {
+        at_ms: 1000 + at * 2000,
+        lasts_ms: 500,
+        fault: fault.clone(),
+    });
+    Schedule {
+        strikes: strikes.collect(),
+        ..Schedule::default()
+    }
+}
+
 /// The names of the checkers that some seed up to `most` violates.
 fn caught(options: &Options, most: u64) -> Vec<String> {
     for seed in 0..most {
-        let verdict = run(seed, options).expect("build the executors");
+        let verdict = run(seed, options, None).expect("build the executors");
         let broken: Vec<_> = verdict.verdict.broken().map(|f| f.name.clone()).collect();
         if !broken.is_empty() {
             return broken;
@@ -65,7 +79,10 @@ fn caught(options: &Options, most: u64) -> Vec<String> {
 fn sim_catches_disks_that_lie_about_syncs() {
     let options = Options {
         lying_disks: true,
-        only: Some(Fault::PowerLossAll),
+        schedule: Some(over_and_over(Fault::PowerLoss {
+            who: Who::All,
+            after_ops: 0,
+        })),
         ..options()
     };
     let broken = caught(&options, 3);
@@ -76,7 +93,7 @@ fn sim_catches_disks_that_lie_about_syncs() {
 fn sim_catches_producer_sessions_that_are_ignored() {
     let options = Options {
         forgets_producers: true,
-        only: Some(Fault::KillAll),
+        schedule: Some(over_and_over(Fault::Kill { who: Who::All })),
         ..options()
     };
     let broken = caught(&options, 5);

@@ -15,17 +15,16 @@ use seriatim_runtime::clock::{self, Instant};
 use tokio::task::JoinSet;
 
 use super::{
-    Options, binary,
+    Options, binary, clocks, disk,
     janitor::Janitor,
     nemesis::{Nemesis, Tally},
     net::{self, Network},
     progress::{Counters, Progress},
-    replicas::{self, Opened},
     schedule::{self, Kind, Plan, Schedule},
     stage::{Setup, Stage},
 };
 use crate::{
-    history::{Action, Header, Op, Poll, Recorder, Replica},
+    history::{Action, Header, Op, Recorder},
     work::{Connect, Job, Keys, Mix, Target, Work},
 };
 
@@ -107,30 +106,39 @@ async fn network(
     let Some(why) = obstacle else {
         return Network::namespaces(janitor.clone()).await;
     };
-    if options.kinds.contains(&Kind::Loss) {
-        left_out.push(format!("loss: {why}"));
-    }
-    tracing::warn!(
-        why,
-        "no network namespaces: nodes are on loopback, behind a proxy"
-    );
+    left_out.push(format!(
+        "network namespaces: {why}; nodes are on loopback, behind a proxy"
+    ));
     Ok(Network::loopback())
 }
 
 async fn play(options: &Options, folder: &Path, janitor: &Janitor) -> anyhow::Result<Outcome> {
     let mut left_out = Vec::new();
-    let binary = binary::find(options.binary.as_deref())?;
+    let newest = binary::find(options.binary.as_deref())?;
     let network = network(options, janitor, &mut left_out).await?;
-    let kinds: Vec<Kind> = options.kinds.clone();
-    let kinds = possible(kinds, options, &network, &mut left_out);
-    let schedule = schedule(options, kinds)?;
-    write_json(&folder.join("schedule.json"), &schedule)?;
+    let kinds = possible(&options.kinds, &network, &mut left_out);
+    let has = |kind| kinds.contains(&kind);
+    let oldest = match &options.old_binary {
+        Some(path) if has(Kind::Upgrade) => binary::find(Some(path))?,
+        _ => newest.clone(),
+    };
     let setup = Setup {
         folder: folder.to_owned(),
         nodes: options.nodes,
-        binary,
-        proxied: options.kinds.contains(&Kind::Proxy),
+        binary: oldest,
+        newest,
+        proxied: has(Kind::Proxy),
+        disk_seed: kinds
+            .iter()
+            .any(|kind| kind.is_disk())
+            .then_some(options.seed),
+        clocks: has(Kind::Clock),
     };
+    if has(Kind::Upgrade) && options.old_binary.is_none() {
+        left_out.push("upgrade: without --old-bin nodes restart with the same build".to_owned());
+    }
+    let schedule = schedule(options, kinds)?;
+    write_json(&folder.join("schedule.json"), &schedule)?;
     let stage = Arc::new(Stage::set(setup, network, janitor.clone()).await?);
     stage.cluster.start_all().await?;
     stage.cluster.ready_all().await?;
@@ -140,33 +148,27 @@ async fn play(options: &Options, folder: &Path, janitor: &Janitor) -> anyhow::Re
     let places = run.places().await?;
     run.stage.cluster.stop_all().await?;
     run.compare(&places).await?;
+    run.stage.strike().await?;
     run.finish(left_out).await
 }
 
 /// Without those that cannot be here; says why.
-fn possible(
-    kinds: Vec<Kind>,
-    options: &Options,
-    network: &Network,
-    left_out: &mut Vec<String>,
-) -> Vec<Kind> {
-    let mut why_not = |kind: &Kind| match kind {
-        Kind::Loss if network.is_loopback() => false,
-        kind if kind.is_disk() => {
-            left_out.push(format!("{}: not there yet", kind.name()));
-            false
-        }
-        Kind::Clock | Kind::Membership => {
-            left_out.push(format!("{}: not there yet", kind.name()));
-            false
-        }
-        Kind::Upgrade if options.old_binary.is_none() => {
-            left_out.push("upgrade: name a build to begin with by --old-bin".to_owned());
-            false
-        }
-        _ => true,
+fn possible(kinds: &[Kind], network: &Network, left_out: &mut Vec<String>) -> Vec<Kind> {
+    let (disks, clocks) = (disk::obstacle(), clocks::obstacle());
+    let why_not = |kind: Kind| match kind {
+        Kind::Loss if network.is_loopback() => Some("it needs network namespaces"),
+        Kind::Clock => clocks.as_deref(),
+        kind if kind.is_disk() => disks.as_deref(),
+        _ => None,
     };
-    kinds.into_iter().filter(|kind| why_not(kind)).collect()
+    let mut here = Vec::new();
+    for &kind in kinds {
+        match why_not(kind) {
+            Some(why) => left_out.push(format!("{}: {why}", kind.name())),
+            None => here.push(kind),
+        }
+    }
+    here
 }
 
 /// The schedule that is named, or one that is drawn.
@@ -200,18 +202,18 @@ fn write_json(path: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> 
 }
 
 /// A run whose cluster is there.
-struct Run<'a> {
+pub(super) struct Run<'a> {
     options: &'a Options,
     folder: &'a Path,
-    stage: Arc<Stage>,
-    recorder: Recorder,
+    pub(super) stage: Arc<Stage>,
+    pub(super) recorder: Recorder,
     counters: Counters,
     nemesis: Nemesis,
-    keys: Keys,
+    pub(super) keys: Keys,
     connect: Connect,
     mix: Mix,
     /// What an operator would talk to the cluster through.
-    admin: Client,
+    pub(super) admin: Client,
     failures: Mutex<Vec<String>>,
 }
 
@@ -283,7 +285,7 @@ impl<'a> Run<'a> {
         Work::new(recorder, keys, Arc::clone(&self.connect))
     }
 
-    fn impossible(&self, what: impl Into<String>) {
+    pub(super) fn impossible(&self, what: impl Into<String>) {
         self.recorder.impossible(what);
     }
 
@@ -320,13 +322,15 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Faults, and after the last one the rest of the time.
+    /// Faults, all of which end when the time is over.
     async fn faults(&self, schedule: &Schedule, began: Instant) {
-        self.nemesis.play(schedule, began).await;
-        let end = self
-            .nemesis
-            .or_enough(clock::sleep_until(began + self.options.time));
-        end.await;
+        let end = async {
+            self.nemesis
+                .or_enough(clock::sleep_until(began + self.options.time))
+                .await;
+            self.nemesis.enough();
+        };
+        let ((), ()) = tokio::join!(end, self.nemesis.play(schedule, began));
     }
 
     /// On Ctrl-C all faults end, and what there is is judged. Never returns.
@@ -365,82 +369,6 @@ impl<'a> Run<'a> {
         if clock::timeout(RECOVERY_PATIENCE, recovery).await.is_err() {
             self.impossible(format!("no recovery within {RECOVERY_PATIENCE:?}"));
         }
-    }
-
-    /// When all replicas have caught up, what each is a replica of.
-    async fn places(&self) -> anyhow::Result<replicas::Places> {
-        if let Err(error) = replicas::settle(&self.admin).await {
-            self.impossible(format!("{error:#}"));
-        }
-        let mut nodes = Vec::new();
-        for id in self.stage.cluster.ids() {
-            let node = self.stage.cluster.node(id).await?;
-            if node.is_running() {
-                nodes.push((id, node.spec.listen.grpc));
-            }
-        }
-        replicas::places(&nodes).await
-    }
-
-    /// Compares what lies on the disks.
-    async fn compare(&self, places: &replicas::Places) -> anyhow::Result<()> {
-        for (node, folder) in self.stage.cluster.folders().await {
-            if !places.keys().any(|(at, _)| *at == node) {
-                continue;
-            }
-            for place in replicas::damage(&folder)? {
-                self.impossible(format!("node {node}: {place}"));
-            }
-            let opened = Opened::open(node, &folder).await?;
-            for ((topic, partition), log) in opened.known(places) {
-                let key = self.keys.of(topic, *partition);
-                let Some((start, end)) = self.range(key) else {
-                    continue;
-                };
-                let mut replica = Replica {
-                    key,
-                    node,
-                    start,
-                    end,
-                    digest: None,
-                };
-                let process = self.recorder.process();
-                let action = Action::Replica(replica.clone());
-                let pending = self.recorder.invoke(process, Some(node), action);
-                match replicas::digest(log, start, end).await {
-                    Ok(digest) => {
-                        replica.digest = Some(digest);
-                        self.recorder.ok(pending, Action::Replica(replica));
-                    }
-                    Err(error) => {
-                        let action = Action::Replica(replica);
-                        self.recorder.fail(pending, action, format!("{error:#}"));
-                        let what = format!("the log of {topic}-{partition} on node {node}");
-                        self.impossible(format!("{what} cannot be read: {error:#}"));
-                    }
-                }
-            }
-            opened.close().await;
-        }
-        Ok(())
-    }
-
-    /// From where to where a partition was read in the end.
-    fn range(&self, key: u32) -> Option<(i64, i64)> {
-        self.recorder.with(|ops| {
-            let of = |op: &Op| match &op.action {
-                Action::Poll(Poll {
-                    reads,
-                    is_final: true,
-                    ..
-                }) => {
-                    let read = reads.get(&key)?;
-                    Some((read.log_start?, read.high_watermark?))
-                }
-                _ => None,
-            };
-            ops.iter().rev().find_map(of)
-        })
     }
 
     async fn finish(self, left_out: Vec<String>) -> anyhow::Result<Outcome> {

@@ -2,14 +2,21 @@
 
 pub mod cells;
 pub mod client;
+pub mod draw;
+pub mod fault;
+pub mod fleet;
 pub mod machines;
 pub mod members;
 pub mod nemesis;
 pub mod node;
 pub mod operator;
+pub mod outcome;
 pub mod real;
 pub mod rpc;
 pub mod run;
+pub mod schedule;
 mod stop;
+pub mod summary;
+pub mod views;
 pub mod workload;
 pub mod world;
