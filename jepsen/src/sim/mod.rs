@@ -13,6 +13,7 @@ pub mod real;
 pub mod rpc;
 pub mod run;
 pub mod schedule;
+pub mod shrink;
 mod stop;
 pub mod views;
 pub mod workload;
