@@ -14,7 +14,7 @@ use seriatim_jepsen::{
     live::{self, Options, Outcome as Run, schedule},
 };
 
-use super::{Clean, Outcome};
+use super::{Clean, Outcome, plan::Given};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Live")]
@@ -38,31 +38,26 @@ pub(crate) struct Args {
     /// An older build, which nodes run until they are upgraded.
     #[arg(long, value_name = "FILE")]
     old_bin: Option<PathBuf>,
-    /// Plays a schedule.json of another run instead of drawing one from the seed.
-    #[arg(long, value_name = "FILE")]
-    schedule: Option<PathBuf>,
     /// Keeps to addresses of loopback, as without root.
     #[arg(long)]
     loopback: bool,
-    /// What the schedule is drawn from.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// A folder for everything that the run leaves; made if it is not there.
-    #[arg(long, value_name = "DIR", default_value = "jepsen-out")]
-    out: PathBuf,
 }
 
-pub(crate) fn run(args: Args) -> Outcome {
+/// Where a run leaves what it leaves, unless told otherwise.
+const OUT: &str = "jepsen-out";
+
+pub(crate) fn run(args: Args, seed: Option<u64>, given: Given) -> Outcome {
+    let out = given.out.unwrap_or_else(|| PathBuf::from(OUT));
     let options = Options {
         nodes: args.nodes,
         kinds: args.nemesis,
         time: Duration::from_secs(args.time),
-        out: args.out.clone(),
-        seed: args.seed,
+        out: out.clone(),
+        seed: seed.unwrap_or(1),
         binary: args.bin,
         old_binary: args.old_bin,
         rate: args.rate,
-        schedule: args.schedule,
+        schedule: given.schedule,
         loopback: args.loopback,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -70,7 +65,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         .build()
         .context("start the runtime")?;
     let ran = runtime.block_on(live::run(options))?;
-    keep(&args.out, &ran)?;
+    keep(&out, &ran)?;
     Ok(report(&ran))
 }
 

@@ -5,8 +5,12 @@
 
 mod disk;
 mod live;
+mod plan;
+mod progress;
 mod run;
+mod seed;
 mod sim;
+mod table;
 
 use std::process::ExitCode;
 
@@ -27,6 +31,9 @@ struct Cli {
 enum Command {
     /// Break clusters under load and judge what their clients saw.
     Run(run::Args),
+    /// Run one seed in this process and tell the result as JSON: what `run` starts.
+    #[command(hide = true)]
+    Seed(seed::Args),
     /// Be a disk that can be told to fail, for one node of a live run.
     #[command(hide = true)]
     FuseDisk(disk::Args),
@@ -50,6 +57,7 @@ pub(crate) fn main() -> ExitCode {
         .init();
     let outcome = match cli.command {
         Command::Run(args) => run::run(args),
+        Command::Seed(args) => seed::run(&args),
         Command::FuseDisk(args) => disk::run(&args),
     };
     match outcome {

@@ -9,6 +9,7 @@ mod binary;
 mod clocks;
 mod cluster;
 pub mod disk;
+mod finals;
 mod http;
 mod janitor;
 mod nemesis;

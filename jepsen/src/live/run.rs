@@ -12,7 +12,6 @@ use anyhow::{Context as _, bail, ensure};
 use parking_lot::Mutex;
 use seriatim_client::{Client, NewTopic};
 use seriatim_runtime::clock::{self, Instant};
-use seriatim_storage::Log;
 use tokio::task::JoinSet;
 
 use super::{
@@ -21,12 +20,11 @@ use super::{
     nemesis::{Nemesis, Tally},
     net::{self, Network},
     progress::{Counters, Progress},
-    replicas::{self, Opened},
     schedule::{self, Kind, Plan, Schedule},
     stage::{Setup, Stage},
 };
 use crate::{
-    history::{Action, Header, Op, Poll, Recorder, Replica},
+    history::{Action, Header, Op, Recorder},
     work::{Connect, Job, Keys, Mix, Target, Work},
 };
 
@@ -204,18 +202,18 @@ fn write_json(path: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> 
 }
 
 /// A run whose cluster is there.
-struct Run<'a> {
+pub(super) struct Run<'a> {
     options: &'a Options,
     folder: &'a Path,
-    stage: Arc<Stage>,
-    recorder: Recorder,
+    pub(super) stage: Arc<Stage>,
+    pub(super) recorder: Recorder,
     counters: Counters,
     nemesis: Nemesis,
-    keys: Keys,
+    pub(super) keys: Keys,
     connect: Connect,
     mix: Mix,
     /// What an operator would talk to the cluster through.
-    admin: Client,
+    pub(super) admin: Client,
     failures: Mutex<Vec<String>>,
 }
 
@@ -287,7 +285,7 @@ impl<'a> Run<'a> {
         Work::new(recorder, keys, Arc::clone(&self.connect))
     }
 
-    fn impossible(&self, what: impl Into<String>) {
+    pub(super) fn impossible(&self, what: impl Into<String>) {
         self.recorder.impossible(what);
     }
 
@@ -371,101 +369,6 @@ impl<'a> Run<'a> {
         if clock::timeout(RECOVERY_PATIENCE, recovery).await.is_err() {
             self.impossible(format!("no recovery within {RECOVERY_PATIENCE:?}"));
         }
-    }
-
-    /// When all replicas have caught up, what each is a replica of.
-    async fn places(&self) -> anyhow::Result<replicas::Places> {
-        if let Err(error) = replicas::settle(&self.admin).await {
-            self.impossible(format!("{error:#}"));
-        }
-        let mut nodes = Vec::new();
-        for id in self.stage.cluster.ids() {
-            let node = self.stage.cluster.node(id).await?;
-            if node.is_running() {
-                nodes.push((id, node.spec.listen.grpc));
-            }
-        }
-        replicas::places(&nodes).await
-    }
-
-    /// Compares what lies on the disks.
-    async fn compare(&self, places: &replicas::Places) -> anyhow::Result<()> {
-        for (node, folder) in self.stage.cluster.folders().await {
-            if !places.keys().any(|(at, _)| *at == node) {
-                continue;
-            }
-            for place in replicas::damage(&folder)? {
-                self.damaged(node, &place);
-            }
-            let opened = Opened::open(node, &folder).await?;
-            for ((topic, partition), log) in opened.known(places) {
-                let key = self.keys.of(topic, *partition);
-                let Some((start, end)) = self.range(key) else {
-                    continue;
-                };
-                let replica = Replica {
-                    key,
-                    node,
-                    start,
-                    end,
-                    digest: None,
-                };
-                self.digest(replica, log).await;
-            }
-            opened.close().await;
-        }
-        Ok(())
-    }
-
-    async fn digest(&self, replica: Replica, log: &anyhow::Result<Log>) {
-        let Replica {
-            node, start, end, ..
-        } = replica;
-        let process = self.recorder.process();
-        let action = Action::Replica(replica.clone());
-        let pending = self.recorder.invoke(process, Some(node), action);
-        match replicas::digest(log, start, end).await {
-            Ok(digest) => {
-                let action = Action::Replica(Replica {
-                    digest: Some(digest),
-                    ..replica
-                });
-                self.recorder.ok(pending, action);
-            }
-            Err(error) => {
-                let why = format!("{error:#}");
-                self.damaged(node, &format!("offsets {start} to {end}: {why}"));
-                self.recorder.fail(pending, Action::Replica(replica), why);
-            }
-        }
-    }
-
-    /// What is wrong on the disk of a stopped node.
-    fn damaged(&self, node: u64, what: &str) {
-        if self.stage.cluster.is_rotten(node) {
-            // Where bits flipped late, nobody may have read them since.
-            tracing::info!(node, what, "damage that nobody had found yet");
-        } else {
-            self.impossible(format!("node {node}: {what}"));
-        }
-    }
-
-    /// From where to where a partition was read in the end.
-    fn range(&self, key: u32) -> Option<(i64, i64)> {
-        self.recorder.with(|ops| {
-            let of = |op: &Op| match &op.action {
-                Action::Poll(Poll {
-                    reads,
-                    is_final: true,
-                    ..
-                }) => {
-                    let read = reads.get(&key)?;
-                    Some((read.log_start?, read.high_watermark?))
-                }
-                _ => None,
-            };
-            ops.iter().rev().find_map(of)
-        })
     }
 
     async fn finish(self, left_out: Vec<String>) -> anyhow::Result<Outcome> {

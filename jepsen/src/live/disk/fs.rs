@@ -44,15 +44,28 @@ impl Fs {
         let attr = self.image(|image| found(image).and_then(|ino| attr(image, ino)));
         match attr {
             Ok(attr) => reply.entry(&TTL, &attr, Generation(0)),
-            Err(error) => reply.error(error.into()),
+            Err(error) => reply.error(errno(&error)),
         }
+    }
+}
+
+/// What the kernel is told of an error.
+pub(super) fn errno(error: &io::Error) -> Errno {
+    match error.kind() {
+        io::ErrorKind::NotFound => Errno::ENOENT,
+        io::ErrorKind::AlreadyExists => Errno::EEXIST,
+        io::ErrorKind::NotADirectory => Errno::ENOTDIR,
+        io::ErrorKind::IsADirectory => Errno::EISDIR,
+        io::ErrorKind::DirectoryNotEmpty => Errno::ENOTEMPTY,
+        io::ErrorKind::StorageFull => Errno::ENOSPC,
+        _ => Errno::EIO,
     }
 }
 
 fn done(reply: ReplyEmpty, done: io::Result<()>) {
     match done {
         Ok(()) => reply.ok(),
-        Err(error) => reply.error(error.into()),
+        Err(error) => reply.error(errno(&error)),
     }
 }
 
@@ -93,7 +106,7 @@ impl Filesystem for Fs {
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         match self.image(|image| attr(image, ino.0)) {
             Ok(attr) => reply.attr(&TTL, &attr),
-            Err(error) => reply.error(error.into()),
+            Err(error) => reply.error(errno(&error)),
         }
     }
 
@@ -123,7 +136,7 @@ impl Filesystem for Fs {
         });
         match changed {
             Ok(attr) => reply.attr(&TTL, &attr),
-            Err(error) => reply.error(error.into()),
+            Err(error) => reply.error(errno(&error)),
         }
     }
 
@@ -197,7 +210,7 @@ impl Filesystem for Fs {
                 let direct = FopenFlags::FOPEN_DIRECT_IO;
                 reply.created(&TTL, &attr, Generation(0), FileHandle(0), direct);
             }
-            Err(error) => reply.error(error.into()),
+            Err(error) => reply.error(errno(&error)),
         }
     }
 
@@ -215,7 +228,7 @@ impl Filesystem for Fs {
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         match self.image(|image| image.file(ino.0)?.read(offset, size)) {
             Ok(bytes) => reply.data(&bytes),
-            Err(error) => reply.error(error.into()),
+            Err(error) => reply.error(errno(&error)),
         }
     }
 
@@ -233,7 +246,7 @@ impl Filesystem for Fs {
     ) {
         match self.image(|image| image.write(ino.0, offset, data)) {
             Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
-            Err(error) => reply.error(error.into()),
+            Err(error) => reply.error(errno(&error)),
         }
     }
 

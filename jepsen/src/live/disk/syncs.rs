@@ -7,7 +7,7 @@ use parking_lot::{Condvar, Mutex};
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 use seriatim_runtime::clock::{self, Instant};
 
-use super::{image::Image, names::Ino};
+use super::{fs::errno, image::Image, names::Ino};
 
 /// How long a thread with nothing to do sleeps at most.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -103,7 +103,7 @@ impl State {
         }
         match self.image.sync(ino) {
             Ok(()) => reply.ok(),
-            Err(error) => reply.error(error.into()),
+            Err(error) => reply.error(errno(&error)),
         }
     }
 
