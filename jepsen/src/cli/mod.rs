@@ -9,6 +9,7 @@ mod plan;
 mod progress;
 mod run;
 mod seed;
+mod shrink;
 mod sim;
 mod table;
 
