@@ -12,6 +12,7 @@ mod progress;
 mod report;
 mod run;
 mod seed;
+mod shrink;
 mod sim;
 mod table;
 
