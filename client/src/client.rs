@@ -12,7 +12,7 @@ use crate::{
 /// How long [`Client::connect`] tries.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a topic that nobody has heard of is looked for: it may have been created just now.
-const TOPIC_DEADLINE: Duration = Duration::from_secs(3);
+pub(crate) const TOPIC_DEADLINE: Duration = Duration::from_secs(3);
 const DEFAULT_PORT: u16 = 7401;
 
 /// A cluster. Cheap to clone; all clones share their connections.

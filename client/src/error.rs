@@ -82,6 +82,11 @@ pub enum ClientError {
         /// The record may have been stored.
         maybe_applied: bool,
     },
+    /// It failed in a way that has no effect, but an attempt before it, or one of which nobody heard
+    /// the end, may have had one. [`code`](Self::code) and [`is_retryable`](Self::is_retryable) are
+    /// those of the failure inside.
+    #[error("it failed, and an earlier attempt may have taken effect")]
+    Unsure(#[source] Box<ClientError>),
     /// An option or argument cannot be.
     #[error("{0}")]
     Invalid(String),
@@ -130,6 +135,7 @@ impl ClientError {
             Self::Server(error) => error.retryable,
             Self::Transport { .. } | Self::Unreachable { .. } | Self::Timeout { .. } => true,
             Self::DamagedBatch { .. } | Self::Gap { .. } => true,
+            Self::Unsure(error) => error.is_retryable(),
             _ => false,
         }
     }
@@ -141,6 +147,7 @@ impl ClientError {
             Self::Transport { maybe_applied, .. }
             | Self::Timeout { maybe_applied, .. }
             | Self::Abandoned { maybe_applied } => !maybe_applied,
+            Self::Unsure(_) => false,
             _ => true,
         }
     }
@@ -151,6 +158,7 @@ impl ClientError {
             Self::Server(error) => Some(error.code()),
             Self::UnknownTopic(_) => Some(ErrorCode::UnknownTopic),
             Self::UnknownPartition { .. } => Some(ErrorCode::UnknownPartition),
+            Self::Unsure(error) => error.code(),
             _ => None,
         }
     }
@@ -197,8 +205,13 @@ impl ClientError {
 
     /// The same failure of a write that an earlier attempt may have carried out.
     pub(crate) fn or_applied_before(mut self) -> Self {
-        if let Self::Server(error) = &mut self {
-            error.maybe_applied = true;
+        match &mut self {
+            Self::Server(error) => error.maybe_applied = true,
+            Self::Transport { maybe_applied, .. }
+            | Self::Timeout { maybe_applied, .. }
+            | Self::Abandoned { maybe_applied } => *maybe_applied = true,
+            Self::Unsure(_) => {}
+            _ => return Self::Unsure(Box::new(self)),
         }
         self
     }
@@ -226,4 +239,36 @@ const fn refused(code: Code) -> bool {
         code,
         Code::Unimplemented | Code::InvalidArgument | Code::PermissionDenied
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_after_an_attempt_that_may_have_worked_is_unsure() {
+        let failures = [
+            ClientError::server(v1::Error::new(ErrorCode::NotLeader, "another node leads")),
+            ClientError::Timeout {
+                what: "produce",
+                after: Duration::from_secs(1),
+                maybe_applied: false,
+                last: None,
+            },
+            ClientError::Abandoned {
+                maybe_applied: false,
+            },
+            ClientError::UnknownTopic("t".to_owned()),
+            ClientError::Closed("consumer"),
+            ClientError::NotAssigned(TopicPartition::new("t", 0)),
+        ];
+        for failure in failures {
+            assert!(failure.has_no_side_effects(), "{failure:?}");
+            let (code, again) = (failure.code(), failure.is_retryable());
+            let unsure = failure.or_applied_before();
+            assert!(!unsure.has_no_side_effects(), "{unsure:?}");
+            assert_eq!((unsure.code(), unsure.is_retryable()), (code, again));
+            assert!(!unsure.or_applied_before().has_no_side_effects());
+        }
+    }
 }

@@ -37,6 +37,8 @@ struct View {
     cluster_id: String,
     nodes: HashMap<u64, Arc<str>>,
     topics: HashMap<String, Topic>,
+    /// Topics that were asked for, of which a node says that it knows none, and no other has told.
+    unknown: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -141,6 +143,11 @@ impl Metadata {
         }
     }
 
+    /// Whether nodes were asked for a topic, and none of those that answered has heard of it.
+    pub(crate) fn is_unknown(&self, topic: &str) -> bool {
+        self.view.read().unknown.contains(topic)
+    }
+
     /// Asks for a topic in every refresh from now on.
     pub(crate) fn follow(&self, topic: &str) {
         if !self.read.read().contains(topic) {
@@ -236,7 +243,13 @@ impl Metadata {
             let _before = view.nodes.insert(node.node_id, node.grpc_address.into());
         }
         for topic in answer.topics {
+            let _was = view.unknown.remove(&topic.name);
             changed |= merge_topic(&mut view.topics, &view.nodes, topic);
+        }
+        for topic in answer.unknown_topics {
+            if !view.topics.contains_key(&topic) {
+                let _new = view.unknown.insert(topic);
+            }
         }
         // A node that has not heard of a new topic yet must not make this client forget it; one
         // that was deleted is found out by the request that fails.
@@ -354,6 +367,26 @@ mod tests {
         assert_eq!(known(&metadata), Some((2, 3)), "nobody leads yet");
         metadata.merge(describe(1, 1, "b"));
         assert_eq!(known(&metadata), Some((1, 1)), "the topic was created anew");
+    }
+
+    #[test]
+    fn a_topic_is_unknown_until_a_node_knows_it() {
+        let metadata = Metadata::new(vec!["n1:1".to_owned()], Channels::new(None));
+        let nobody = || v1::DescribeResponse {
+            unknown_topics: vec!["t".to_owned()],
+            ..v1::DescribeResponse::default()
+        };
+        assert!(!metadata.is_unknown("t"), "nobody was asked");
+        metadata.merge(nobody());
+        assert!(metadata.is_unknown("t"));
+        metadata.merge(describe(1, 2, "a"));
+        assert!(!metadata.is_unknown("t"));
+        metadata.merge(nobody());
+        assert!(!metadata.is_unknown("t"), "a node that lags behind");
+        metadata.forget("t");
+        assert!(!metadata.is_unknown("t"), "nobody was asked since");
+        metadata.merge(nobody());
+        assert!(metadata.is_unknown("t"));
     }
 
     #[test]

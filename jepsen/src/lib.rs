@@ -1,7 +1,8 @@
 //! Whole clusters under faults, and the judgement of what their clients saw.
 //!
 //! [`history`] is what happened, [`check`] judges it, [`sim`] makes it happen in one thread under
-//! virtual time; [`work`] are the clients of both worlds. A failure names its seed.
+//! virtual time; [`work`] are the clients of both worlds; [`report`] is what people read of it. A failure
+//! names its seed.
 
 pub mod check;
 pub mod entropy;
@@ -9,6 +10,6 @@ pub mod history;
 pub mod live;
 pub mod mutants;
 pub mod panics;
-pub mod seen;
+pub mod report;
 pub mod sim;
 pub mod work;

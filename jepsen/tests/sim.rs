@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use seriatim_jepsen::sim::{
-    nemesis::Fault,
+    fault::{Fault, Who},
     run::{Options, Verdict, run},
+    schedule::{Schedule, Strike},
 };
 
 /// Virtual time in which faults begin: short, so that twenty seeds fit in a test run.
@@ -20,16 +21,14 @@ fn options() -> Options {
 /// Runs a seed and fails with what was violated and the command that replays it.
 fn hold(seed: u64) -> Verdict {
     let verdict = run(seed, &options().of_seed(seed), None).expect("build the executors");
-    let findings: Vec<String> = verdict.findings.iter().map(ToString::to_string).collect();
     assert!(
         verdict.holds(),
-        "seed {seed}; replay: cargo run -p seriatim-jepsen -- run --sim --seconds {SECONDS} --seeds {seed}..{}\n{}\n{:#?}",
+        "seed {seed}; replay: cargo run -p seriatim-jepsen -- run --sim --seconds {SECONDS} --seeds {seed}..{}\n{}",
         seed + 1,
-        findings.join("\n"),
-        verdict.history.faults
+        verdict.verdict
     );
     assert!(
-        verdict.history.acknowledged() > 50,
+        verdict.verdict.totals.acknowledged > 50,
         "seed {seed} did next to nothing"
     );
     verdict
@@ -37,7 +36,7 @@ fn hold(seed: u64) -> Verdict {
 
 /// Holds all of them, and looks whether the group got on: under some faults it hardly can.
 fn hold_all(seeds: std::ops::Range<u64>) {
-    let committed: usize = seeds.map(|seed| hold(seed).history.committed()).sum();
+    let committed: u64 = seeds.map(|seed| hold(seed).verdict.totals.committed).sum();
     assert!(committed > 100, "the group committed {committed} times");
 }
 
@@ -51,12 +50,24 @@ fn sim_seeds_10_to_19_keep_every_promise() {
     hold_all(10..20);
 }
 
+/// One fault every two seconds.
+fn over_and_over(fault: Fault) -> Schedule {
+    let strikes = (0..SECONDS / 2).map(|at| Strike {
+        at_ms: 1000 + at * 2000,
+        lasts_ms: 500,
+        fault: fault.clone(),
+    });
+    Schedule {
+        strikes: strikes.collect(),
+        ..Schedule::default()
+    }
+}
+
 /// The names of the checkers that some seed up to `most` violates.
-fn caught(options: &Options, most: u64) -> Vec<&'static str> {
+fn caught(options: &Options, most: u64) -> Vec<String> {
     for seed in 0..most {
         let verdict = run(seed, options, None).expect("build the executors");
-        let broken = verdict.findings.iter().filter(|f| !f.holds());
-        let broken: Vec<_> = broken.map(|f| f.checker).collect();
+        let broken: Vec<_> = verdict.verdict.broken().map(|f| f.name.clone()).collect();
         if !broken.is_empty() {
             return broken;
         }
@@ -68,7 +79,10 @@ fn caught(options: &Options, most: u64) -> Vec<&'static str> {
 fn sim_catches_disks_that_lie_about_syncs() {
     let options = Options {
         lying_disks: true,
-        only: Some(Fault::PowerLossAll),
+        schedule: Some(over_and_over(Fault::PowerLoss {
+            who: Who::All,
+            after_ops: 0,
+        })),
         ..options()
     };
     let broken = caught(&options, 3);
@@ -79,12 +93,12 @@ fn sim_catches_disks_that_lie_about_syncs() {
 fn sim_catches_producer_sessions_that_are_ignored() {
     let options = Options {
         forgets_producers: true,
-        only: Some(Fault::KillAll),
+        schedule: Some(over_and_over(Fault::Kill { who: Who::All })),
         ..options()
     };
     let broken = caught(&options, 5);
     assert!(
-        broken.contains(&"acknowledged, exactly once"),
+        broken.iter().any(|name| name == "duplicate"),
         "no seed noticed that retries are stored twice: {broken:?}"
     );
 }

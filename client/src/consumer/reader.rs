@@ -169,15 +169,16 @@ impl Reader {
     }
 
     pub(crate) async fn run(mut self) {
-        // A member may read where the group is without ever having asked about the topic.
-        self.metadata.follow(&self.key.tp.topic);
         let mut attempt = 0;
         let mut unknown = 0;
         loop {
+            // A member may read where the group is without ever having asked about the topic; and one
+            // that was forgotten may have been created anew.
+            self.metadata.follow(&self.key.tp.topic);
             let before = self.next;
             let end = match self.leader() {
                 Some(leader) => self.read_from(&leader).await,
-                None => End::Retry(ClientError::Closed("partition")),
+                None => End::Retry(self.no_leader()),
             };
             if self.next != before {
                 (attempt, unknown) = (0, 0);
@@ -212,6 +213,14 @@ impl Reader {
     fn leader(&self) -> Option<Leader> {
         self.metadata
             .leader(&self.key.tp.topic, self.key.tp.partition.0)
+    }
+
+    fn no_leader(&self) -> ClientError {
+        let topic = &self.key.tp.topic;
+        if self.metadata.is_unknown(topic) {
+            return ClientError::UnknownTopic(topic.clone());
+        }
+        ClientError::Closed("partition")
     }
 
     async fn read_from(&mut self, leader: &Leader) -> End {

@@ -19,9 +19,16 @@ use crate::consumer::ConsumedBatch;
 pub struct GroupBatch {
     pub(super) batch: ConsumedBatch,
     pub(super) ticket: Ticket,
+    pub(super) granted: u64,
 }
 
 impl GroupBatch {
+    /// The generation in which the group gave the partition to this member: a fencing token for what
+    /// is written elsewhere, above that of every owner before.
+    pub const fn granted_generation(&self) -> u64 {
+        self.granted
+    }
+
     /// Gives the batch up: it is not processed, and neither it nor anything behind it in its
     /// partition is committed by this member. It comes again when the partition goes to another
     /// member, when this one starts anew, or after a [seek](super::GroupHandle::seek).

@@ -155,7 +155,11 @@ impl Stream for GroupConsumer {
 }
 
 fn ticketed(handle: &GroupHandle, handed: Handed) -> GroupBatch {
-    let Handed { batch, round } = handed;
+    let Handed {
+        batch,
+        round,
+        granted,
+    } = handed;
     let ticket = Ticket {
         shared: Arc::clone(&handle.shared),
         partition: batch.key(),
@@ -163,7 +167,11 @@ fn ticketed(handle: &GroupHandle, handed: Handed) -> GroupBatch {
         from: batch.first_offset().0,
         until: batch.next_offset().0,
     };
-    GroupBatch { batch, ticket }
+    GroupBatch {
+        batch,
+        ticket,
+        granted,
+    }
 }
 
 impl Drop for GroupConsumer {

@@ -57,6 +57,14 @@ impl GroupHandle {
         self.shared.state.lock().generation
     }
 
+    /// The generation in which the group gave a partition to this member, while it is this member's:
+    /// a fencing token for what is written elsewhere, above that of every owner before.
+    pub fn granted_generation(&self, topic: &str, partition: i32) -> Option<u64> {
+        let tp = TopicPartition::new(topic, partition);
+        let mut state = self.shared.state.lock();
+        owned(&mut state, &tp).ok().map(|part| part.granted)
+    }
+
     /// The partitions that this member owns, without those that it is letting go of.
     pub fn assignment(&self) -> Vec<TopicPartition> {
         let state = self.shared.state.lock();
@@ -107,8 +115,9 @@ impl GroupHandle {
         let done = async {
             let sent = self.shared.commands.send(command).await;
             sent.map_err(|_gone| ClientError::Closed("consumer"))?;
-            let answer = answer.await;
-            answer.map_err(|_gone| ClientError::Closed("consumer"))?
+            // The member ended with the commit in its hands.
+            let unheard = |_gone| ClientError::Closed("consumer").or_applied_before();
+            answer.await.map_err(unheard)?
         };
         let late = |_elapsed| ClientError::Timeout {
             what: "commit offsets",

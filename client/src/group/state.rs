@@ -322,6 +322,7 @@ impl State {
 pub(super) struct Handed {
     pub(super) batch: ConsumedBatch,
     pub(super) round: u64,
+    pub(super) granted: u64,
 }
 
 fn hand_on(part: &mut Part, batch: ConsumedBatch, number: u64) -> Handed {
@@ -340,6 +341,7 @@ fn hand_on(part: &mut Part, batch: ConsumedBatch, number: u64) -> Handed {
     Handed {
         batch,
         round: part.round,
+        granted: part.granted,
     }
 }
 

@@ -131,12 +131,29 @@ impl Conditional {
                             offset,
                         });
                     }
-                    Err(error) if !error.is_retryable() => return Err(error),
+                    Err(error) if !error.is_retryable() => {
+                        let unsure = maybe_applied && !rules_out(&error, &batch);
+                        return Err(if unsure {
+                            error.or_applied_before()
+                        } else {
+                            error
+                        });
+                    }
                     Err(error) => {
                         maybe_applied |= !error.has_no_side_effects();
                         last = Some(Box::new(error));
                     }
                 }
+            }
+            if metadata.partitions(&tp.topic).is_none()
+                && let Err(error) = self.client.partitions(&tp.topic).await
+                && !error.is_retryable()
+            {
+                // It was deleted.
+                return Err(match maybe_applied {
+                    true => error.or_applied_before(),
+                    false => error,
+                });
             }
             metadata.want_refresh();
             let mut changes = metadata.changes();
@@ -202,4 +219,11 @@ impl Conditional {
         }
         Err(ClientError::server(error))
     }
+}
+
+/// Whether a refusal says that no attempt can have succeeded or ever will: the log has gone on beyond
+/// the expected end, and a leader looks for what is in the log before it looks at that.
+fn rules_out(error: &ClientError, batch: &v1::PartitionBatch) -> bool {
+    let found = error.actual_end_offset().map(|found| found.0);
+    found.is_some_and(|found| batch.expected_end_offset.is_some_and(|end| found > end))
 }

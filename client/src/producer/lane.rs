@@ -16,7 +16,7 @@ use super::{
     delivery::{Completion, Delivered},
     queue::{OpenBatch, Queue},
 };
-use crate::{error::ClientError, rt};
+use crate::{client::TOPIC_DEADLINE, error::ClientError, rt};
 
 /// A producer session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +88,8 @@ pub(super) struct Lane {
     /// A batch failed for good after it got a sequence: the session cannot go on. Nothing is sent
     /// until the batches in flight are back and there is a new session.
     broken: bool,
+    /// Since when no node knows the topic.
+    unknown_since: Option<Instant>,
     /// Bytes of the budget to return.
     freed: usize,
 }
@@ -104,6 +106,7 @@ impl Lane {
             attempts: 0,
             leader_epoch: i32::MIN,
             broken: false,
+            unknown_since: None,
             freed: 0,
         }
     }
@@ -331,6 +334,36 @@ impl Lane {
         }
     }
 
+    /// Whether nodes know the topic; it may have been created just now. Where none has for a while,
+    /// everything fails.
+    pub(super) fn topic_is(&mut self, known: bool, now: Instant) {
+        if known {
+            self.unknown_since = None;
+        } else if *self.unknown_since.get_or_insert(now) + TOPIC_DEADLINE <= now {
+            self.unknown_since = None;
+            self.fail_all(&ClientError::UnknownTopic(self.queue.topic.to_string()));
+        }
+    }
+
+    fn fail_all(&mut self, error: &ClientError) {
+        while let Some(batch) = self.unacked.back() {
+            let unsure = batch.maybe_applied || batch.request.is_some();
+            let error = error.clone();
+            let error = if unsure {
+                error.or_applied_before()
+            } else {
+                error
+            };
+            self.give_up(self.unacked.len() - 1, error);
+        }
+        let mut batches = self.queue.batches.lock();
+        batches.seal();
+        for batch in batches.sealed.drain(..) {
+            self.freed += batch.reserved;
+            batch.completion.complete(Err(error.clone()));
+        }
+    }
+
     /// Fails what has waited too long.
     pub(super) fn expire(&mut self, now: Instant, rules: Rules) {
         let late = |created: Instant| created + rules.delivery_timeout <= now;
@@ -375,12 +408,10 @@ impl Lane {
         for mut batch in renewed {
             if batch.maybe_applied {
                 self.freed += batch.reserved;
-                let last = batch.last.take();
-                batch
-                    .completion
-                    .complete(Err(last.unwrap_or(ClientError::Abandoned {
-                        maybe_applied: true,
-                    })));
+                let last = batch.last.take().unwrap_or(ClientError::Abandoned {
+                    maybe_applied: true,
+                });
+                batch.completion.complete(Err(last.or_applied_before()));
                 continue;
             }
             batch.sequence = self.next_sequence;

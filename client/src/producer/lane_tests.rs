@@ -195,6 +195,28 @@ fn after_a_final_failure_the_rest_goes_on_under_a_new_session() {
 }
 
 #[test]
+fn a_new_session_forgets_no_earlier_attempt() {
+    let mut bench = Bench::new(true);
+    let deliveries: Vec<_> = (0..2).map(|_| bench.push()).collect();
+    let sent = bench.send();
+    // The answer to the second batch was lost; its repetition was refused without an effect.
+    bench.fail(sent[1].0, ErrorCode::Timeout, true);
+    bench.fail(sent[1].0, ErrorCode::OutOfOrderSequence, false);
+    bench.fail(sent[0].0, ErrorCode::BatchTooLarge, false);
+    assert!(bench.lane.wants_session());
+    bench.lane.renew(Session {
+        id: ProducerId(8),
+        epoch: 0,
+    });
+    assert_eq!(bench.send(), []);
+    let ends = deliveries
+        .iter()
+        .map(|d| d.poll_now().unwrap().unwrap_err());
+    let certain: Vec<_> = ends.map(|e| e.has_no_side_effects()).collect();
+    assert_eq!(certain, [true, false]);
+}
+
+#[test]
 fn the_last_sequence_of_a_refused_batch_is_used_again() {
     let mut bench = Bench::new(true);
     let _first = bench.push();
@@ -244,4 +266,38 @@ fn what_waits_too_long_fails_and_says_whether_it_may_be_stored() {
 fn sequences_wrap_to_zero() {
     assert_eq!(advance(i32::MAX, 1), 0);
     assert_eq!(advance(i32::MAX - 1, 3), 1);
+}
+
+#[test]
+fn records_for_a_topic_that_is_gone_fail_soon() {
+    let mut bench = Bench::new(true);
+    let deliveries: Vec<_> = (0..7).map(|_| bench.push()).collect();
+    let sent = bench.send();
+    assert_eq!(sent.len(), 5);
+    // The first may have been stored before its topic went; the others were refused.
+    bench.fail(sent[0].0, ErrorCode::NotLeader, true);
+    for refused in &sent[1..] {
+        bench.fail(refused.0, ErrorCode::NotLeader, false);
+    }
+    bench.lane.topic_is(false, bench.now);
+    bench.now += TOPIC_DEADLINE / 2;
+    bench.lane.topic_is(true, bench.now);
+    bench.lane.topic_is(false, bench.now);
+    bench.now += TOPIC_DEADLINE / 2;
+    bench.lane.topic_is(false, bench.now);
+    assert!(deliveries.iter().all(|d| d.poll_now().is_none()));
+    bench.now += TOPIC_DEADLINE / 2;
+    bench.lane.topic_is(false, bench.now);
+    let ends: Vec<_> = deliveries
+        .iter()
+        .map(|d| d.poll_now().unwrap().unwrap_err())
+        .collect();
+    assert!(
+        ends.iter()
+            .all(|e| e.code() == Some(ErrorCode::UnknownTopic))
+    );
+    let certain: Vec<_> = ends.iter().map(ClientError::has_no_side_effects).collect();
+    assert_eq!(certain, [false, true, true, true, true, true, true]);
+    assert!(!bench.lane.has_work());
+    assert_eq!(bench.lane.take_freed(), 7 * 50);
 }

@@ -220,11 +220,16 @@ impl Sender {
             Step::Idle => return None,
         };
         let (topic, partition) = (Arc::clone(&lane.queue.topic), lane.queue.partition);
-        let Some(leader) = self.client.metadata().leader(&topic, partition) else {
-            self.client.metadata().want_refresh();
+        let metadata = self.client.metadata();
+        let Some(leader) = metadata.leader(&topic, partition) else {
+            // It may have been forgotten, and created anew since.
+            metadata.follow(&topic);
+            lane.topic_is(!metadata.is_unknown(&topic), now);
+            metadata.want_refresh();
             self.timers.push(Reverse((now + NO_LEADER_WAIT, id)));
             return None;
         };
+        lane.topic_is(true, now);
         let batch = lane.batch_mut(batch_id)?;
         // Taken for this round; `send_all` names the request.
         batch.request = Some(0);

@@ -3,6 +3,8 @@
 //! Results go to standard output, everything else to standard error; the exit code is 0 only on a
 //! clean verdict, 1 on a broken promise, 2 if the command could not do what it was asked for.
 
+mod disk;
+mod live;
 mod mutants;
 mod plan;
 mod progress;
@@ -39,6 +41,9 @@ enum Command {
     /// Run one seed in this process and tell the result as JSON: what `run` starts.
     #[command(hide = true)]
     Seed(seed::Args),
+    /// Be a disk that can be told to fail, for one node of a live run.
+    #[command(hide = true)]
+    FuseDisk(disk::Args),
 }
 
 /// What a command that could do its work came to.
@@ -66,8 +71,9 @@ pub(crate) fn main() -> ExitCode {
     }
     let outcome = match cli.command {
         Command::Mutants(args) => mutants::run(&args),
-        Command::Run(args) => run::run(&args),
+        Command::Run(args) => run::run(args),
         Command::Seed(args) => seed::run(&args),
+        Command::FuseDisk(args) => disk::run(&args),
     };
     match outcome {
         Ok(Clean(true)) => ExitCode::SUCCESS,

@@ -1,9 +1,22 @@
-//! What decides a run besides its seed; the same for the command that people call and for the process
-//! of each seed.
+//! What decides a run in simulation besides its seed; the same for the command that people call and for
+//! the process of each seed.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use seriatim_jepsen::sim::run::Options;
+use seriatim_jepsen::sim::{run::Options, schedule::Schedule};
+
+/// What both worlds know.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub(crate) struct Given {
+    /// Break what this file says instead of what the seed says.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) schedule: Option<PathBuf>,
+    /// A folder for what a run leaves, made if it is not there. In simulation each seed that fails
+    /// has a folder in it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
 
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
@@ -15,43 +28,48 @@ pub(crate) struct Plan {
     /// Plant a bug, to see it found: disks that answer a sync and do nothing.
     #[arg(long)]
     plant_lying_disks: bool,
-    /// Write what fails, and of a single seed everything, to this folder.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
 }
 
 impl Plan {
     /// The options of one seed.
-    pub(crate) fn options(&self, seed: u64) -> Options {
-        let options = Options {
+    pub(crate) fn options(&self, seed: u64, given: &Given) -> anyhow::Result<Options> {
+        let mut options = Options {
             faults_for: Duration::from_secs(self.seconds),
             lying_disks: self.plant_lying_disks,
             ..Options::default()
-        };
-        options.of_seed(seed)
+        }
+        .of_seed(seed);
+        if let Some(path) = &given.schedule {
+            let schedule = Schedule::read(path, options.nodes).map_err(anyhow::Error::msg)?;
+            options.schedule = Some(schedule);
+        }
+        Ok(options)
     }
 
-    /// The arguments that make the same plan.
-    pub(crate) fn args(&self) -> Vec<OsString> {
-        let mut args = self.decisive();
-        if let Some(out) = &self.out {
+    /// The arguments that make the same run.
+    pub(crate) fn args(&self, given: &Given) -> Vec<OsString> {
+        let mut args = self.decisive(given);
+        if let Some(out) = &given.out {
             args.extend(["--out".into(), out.into()]);
         }
         args
     }
 
     /// Those that decide what happens, without where it is written.
-    fn decisive(&self) -> Vec<OsString> {
+    fn decisive(&self, given: &Given) -> Vec<OsString> {
         let mut args: Vec<OsString> = vec!["--seconds".into(), self.seconds.to_string().into()];
         if self.plant_lying_disks {
             args.push("--plant-lying-disks".into());
+        }
+        if let Some(schedule) = &given.schedule {
+            args.extend(["--schedule".into(), schedule.into()]);
         }
         args
     }
 
     /// The command that runs one seed again.
-    pub(crate) fn replay(&self, seed: u64) -> String {
-        let args = self.decisive();
+    pub(crate) fn replay(&self, seed: u64, given: &Given) -> String {
+        let args = self.decisive(given);
         let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
         format!("seriatim-jepsen run --sim --seed {seed} {}", args.join(" "))
     }

@@ -18,7 +18,12 @@ use seriatim_jepsen::sim::{
 };
 use tokio::runtime::Builder;
 
-use super::{Clean, Outcome, plan::Plan, progress::Progress, table};
+use super::{
+    Clean, Outcome,
+    plan::{Given, Plan},
+    progress::Progress,
+    table,
+};
 
 /// Most failures that are printed with all that is known of them.
 const SHOWN_MAX: usize = 5;
@@ -28,11 +33,8 @@ const SHOWN_MAX: usize = 5;
 #[group(skip)]
 pub(crate) struct Args {
     /// Seeds, the last one excluded.
-    #[arg(long, value_parser = seeds, default_value = "0..20", value_name = "A..B")]
+    #[arg(long, conflicts_with = "seed", value_parser = seeds, default_value = "0..20", value_name = "A..B")]
     seeds: Range<u64>,
-    /// A single seed: prints everything that is known of it.
-    #[arg(long, conflicts_with = "seeds", value_name = "S")]
-    seed: Option<u64>,
     #[command(flatten)]
     plan: Plan,
     /// Seeds that run at the same time; as many as there are cores unless given.
@@ -50,6 +52,9 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 300, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
+    /// Print what the first seed breaks, and run nothing.
+    #[arg(long)]
+    print_schedule: bool,
 }
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {
@@ -67,14 +72,21 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
     Ok(range)
 }
 
-pub(crate) fn run(args: &Args) -> Outcome {
-    let single = args.seed;
+pub(crate) fn run(args: &Args, single: Option<u64>, given: &Given) -> Outcome {
     let seeds = match single {
         Some(seed) => seed..seed.saturating_add(1),
         None => args.seeds.clone(),
     };
+    if args.print_schedule {
+        let options = args.plan.options(seeds.start, given)?;
+        print!("{}", options.schedule_of(seeds.start).to_json());
+        return Ok(Clean(true));
+    }
     let mut child: Vec<std::ffi::OsString> = vec!["seed".into()];
-    child.extend(args.plan.args());
+    child.extend(args.plan.args(given));
+    if single.is_some() {
+        child.push("--keep".into());
+    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let fleet = Fleet {
         program: std::env::current_exe().context("find this program")?,
@@ -85,7 +97,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         trace: args.trace.clone(),
         loud: single.is_some(),
     };
-    let mut record = Record::new(args.plan.out.as_deref())?;
+    let mut record = Record::new(given.out.as_deref())?;
     let progress = Progress::new(seeds.end - seeds.start);
     #[expect(
         clippy::disallowed_methods,
@@ -100,7 +112,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
             record.add(&done)?;
             all.add(&done);
             progress.done(all.failures.len());
-            tell(&progress, &done, all.failures.len(), args);
+            tell(&progress, &done, all.failures.len(), single.is_some());
             Ok(())
         };
         tokio::select! {
@@ -119,13 +131,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if let (Some(trace), true) = (&args.trace, args.twice) {
         println!("{}", parting(trace)?);
     }
-    table::print(&summary, took, |seed| args.plan.replay(seed));
+    table::print(&summary, took, |seed| args.plan.replay(seed, given));
     Ok(Clean(summary.holds() && summary.seeds > 0))
 }
 
 /// Says at once what failed, and of a single seed everything.
-fn tell(progress: &Progress, done: &Done, failed: usize, args: &Args) {
-    if args.seed.is_some() {
+fn tell(progress: &Progress, done: &Done, failed: usize, single: bool) {
+    if single {
         progress.say(&table::seed(done));
     } else if !done.wrong().is_empty() && failed <= SHOWN_MAX {
         let (seed, wrong) = (done.seed, done.wrong().join("\n  "));

@@ -6,10 +6,28 @@
 //! because that operation may still take effect (the rule of Jepsen's histories).
 
 mod op;
+mod order;
+mod pairs;
+mod read;
 mod recorder;
+#[cfg(test)]
+mod tests;
+mod write;
 
 pub use op::{
     Action, Commit, Committed, Fault, FaultPhase, Header, Key, Kind, Op, Poll, Process, Read,
-    Register, RegisterOp, Replica, Send, Topic, Trim, Value,
+    Register, RegisterOp, Replica, Send, Topic, Trim, Value, Workload,
 };
+pub use pairs::{Operation, operations};
+pub use read::ReadError;
 pub use recorder::{Pending, Recorder};
+pub use write::Writer;
+
+/// A whole history.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct History {
+    /// What it is about.
+    pub header: Header,
+    /// What happened.
+    pub ops: Vec<Op>,
+}

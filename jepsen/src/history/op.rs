@@ -1,8 +1,8 @@
 //! The entries of a history, as they stand in its JSON lines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 /// Stands for one partition of one topic: what Jepsen calls `k`. [`Header::keys`] names it.
 pub type Key = u32;
@@ -11,7 +11,7 @@ pub type Key = u32;
 pub type Value = i64;
 
 /// The first line of a history: what it is about.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
     /// Always [`Header::FORMAT`].
@@ -33,6 +33,53 @@ pub struct Header {
     /// Bound on recovery after the last fault, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_max_ms: Option<u64>,
+    /// What ran. A check that such a workload should have fed and that found nothing to look at fails.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub workloads: BTreeSet<Workload>,
+}
+
+impl Default for Header {
+    fn default() -> Self {
+        Self {
+            format: Self::FORMAT.to_owned(),
+            version: Self::VERSION,
+            world: String::new(),
+            keys: BTreeMap::new(),
+            nodes: 0,
+            seed: None,
+            replay: None,
+            recovery_max_ms: None,
+            workloads: BTreeSet::new(),
+        }
+    }
+}
+
+/// Something that clients did in a run, named by what it leaves in the history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Workload {
+    /// Sends.
+    Append,
+    /// Sends of producer sessions: those with [`Send::producer`].
+    Idempotent,
+    /// Sends on condition: those with [`Send::expected_end`].
+    Conditional,
+    /// Polls of keys by assignment, while others append.
+    Consume,
+    /// Polls of members of a group: those with [`Poll::group`].
+    GroupConsume,
+    /// Commits of members of a group, and questions for what is committed.
+    Offsets,
+    /// Trims.
+    Trim,
+    /// Registers.
+    Register,
+    /// Final polls of every key.
+    Final,
+    /// The committed logs of replicas, compared.
+    Replicas,
+    /// The question whether everything works again.
+    Recover,
 }
 
 impl Header {
@@ -140,6 +187,22 @@ pub enum Action {
     Impossible(String),
 }
 
+/// Reads a map whose keys are [`Key`]s, which JSON writes as text.
+fn by_key<'de, D, V>(deserializer: D) -> Result<BTreeMap<Key, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    V: Deserialize<'de>,
+{
+    let named = BTreeMap::<String, V>::deserialize(deserializer)?;
+    let numbered = named.into_iter().map(|(name, value)| {
+        let key = name.parse();
+        let key = key
+            .map_err(|_not_one| D::Error::custom(format!("{name:?} is not the number of a key")));
+        Ok((key?, value))
+    });
+    numbered.collect()
+}
+
 /// Records of one batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Send {
@@ -156,7 +219,8 @@ pub struct Send {
     /// Where the log ended instead, as the refusal said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found_end: Option<i64>,
-    /// The idempotent producer session, if it is one.
+    /// The idempotent producer session, if it is one: the log keeps its sends to one key in the order
+    /// of their invocations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub producer: Option<i64>,
 }
@@ -165,8 +229,19 @@ pub struct Send {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Poll {
     /// What came of it; empty in the invocation.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "by_key",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub reads: BTreeMap<Key, Read>,
+    /// The first offset asked for, by key, where the reader says.
+    #[serde(
+        default,
+        deserialize_with = "by_key",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub from: BTreeMap<Key, i64>,
     /// The position was set anew before this poll (by an assignment, a seek, a reset), so that it need
     /// not go on where the last one ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -207,9 +282,14 @@ pub struct Commit {
     /// Who commits; empty for a commit from outside of the group.
     pub member: String,
     /// The generation in which the member was given each key.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "by_key",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub granted: BTreeMap<Key, u64>,
     /// The next record to process, by key.
+    #[serde(deserialize_with = "by_key")]
     pub offsets: BTreeMap<Key, i64>,
 }
 
@@ -219,7 +299,11 @@ pub struct Committed {
     /// The group.
     pub group: String,
     /// By key, once known; `null` for one that was never committed.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "by_key",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub offsets: BTreeMap<Key, Option<i64>>,
 }
 

@@ -44,6 +44,21 @@ pub struct Pending {
     node: Option<u64>,
 }
 
+impl Pending {
+    /// The node that answered in the end, after retries at several.
+    pub fn at(self, node: u64) -> Self {
+        Self {
+            node: Some(node),
+            ..self
+        }
+    }
+
+    /// Who invoked it.
+    pub fn process(&self) -> Process {
+        self.process
+    }
+}
+
 impl Recorder {
     /// An empty history whose times `clock` tells.
     pub fn new(clock: impl Fn() -> Duration + std::marker::Send + Sync + 'static) -> Self {
@@ -79,20 +94,24 @@ impl Recorder {
     }
 
     /// An operation took effect; `action` says what came of it.
+    #[expect(clippy::needless_pass_by_value, reason = "it completes once")]
     pub fn ok(&self, pending: Pending, action: Action) {
-        self.push(pending.process, Kind::Ok, action, pending.node, None);
+        let Pending { process, node } = pending;
+        self.push(process, Kind::Ok, action, node, None);
     }
 
     /// An operation certainly did not take effect.
+    #[expect(clippy::needless_pass_by_value, reason = "it completes once")]
     pub fn fail(&self, pending: Pending, action: Action, error: impl Into<String>) {
-        let error = Some(error.into());
-        self.push(pending.process, Kind::Fail, action, pending.node, error);
+        let Pending { process, node } = pending;
+        self.push(process, Kind::Fail, action, node, Some(error.into()));
     }
 
     /// An operation may have taken effect. Returns the process to go on as.
+    #[expect(clippy::needless_pass_by_value, reason = "it completes once")]
     pub fn info(&self, pending: Pending, action: Action, error: impl Into<String>) -> Process {
-        let error = Some(error.into());
-        self.push(pending.process, Kind::Info, action, pending.node, error);
+        let Pending { process, node } = pending;
+        self.push(process, Kind::Info, action, node, Some(error.into()));
         self.process()
     }
 

@@ -36,7 +36,10 @@ impl Counters {
         match (op.kind, &op.action) {
             (Kind::Ok, Action::Send(send)) => one(&self.sent, send.values.len()),
             (Kind::Ok, Action::Poll(poll)) => {
-                one(&self.read, poll.reads.values().map(|read| read.records.len()).sum());
+                one(
+                    &self.read,
+                    poll.reads.values().map(|read| read.records.len()).sum(),
+                );
             }
             (Kind::Fail | Kind::Info, Action::Send(_)) => one(&self.failed, 1),
             _ => {}
@@ -72,7 +75,11 @@ impl Progress {
                 self.time.as_secs(),
                 self.counters.read.load(Ordering::Relaxed),
                 self.counters.failed.load(Ordering::Relaxed),
-                if open.is_empty() { "-".to_owned() } else { open.join("; ") },
+                if open.is_empty() {
+                    "-".to_owned()
+                } else {
+                    open.join("; ")
+                },
             );
             let mut stderr = std::io::stderr().lock();
             // Nobody may be reading.

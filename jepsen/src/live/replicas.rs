@@ -46,7 +46,10 @@ pub(super) async fn settle(client: &Client) -> anyhow::Result<()> {
             partition.leader.is_none()
                 || partition.moving.is_some()
                 || partition.is_under_replicated()
-                || partition.replicas.iter().any(|replica| replica.lag != Some(0))
+                || partition
+                    .replicas
+                    .iter()
+                    .any(|replica| replica.lag != Some(0))
         });
         match behind {
             Some(partition) => bail!("{partition:?}"),
@@ -79,7 +82,7 @@ pub(super) async fn places(nodes: &[(u64, SocketAddr)]) -> anyhow::Result<Places
 pub(super) struct Opened {
     node: u64,
     storage: Storage,
-    logs: Vec<(LogKey, Log)>,
+    logs: Vec<(LogKey, anyhow::Result<Log>)>,
 }
 
 impl Opened {
@@ -91,7 +94,7 @@ impl Opened {
         let mut logs = Vec::new();
         for key in storage.logs() {
             let log = storage.open_log(key, LogOptions::default()).await;
-            logs.push((key, log.with_context(|| format!("open log {key} of node {node}"))?));
+            logs.push((key, log.with_context(|| format!("open log {key}"))));
         }
         Ok(Self {
             node,
@@ -104,7 +107,7 @@ impl Opened {
     pub(super) fn known<'a>(
         &'a self,
         places: &'a Places,
-    ) -> impl Iterator<Item = (&'a (String, i32), &'a Log)> {
+    ) -> impl Iterator<Item = (&'a (String, i32), &'a anyhow::Result<Log>)> {
         self.logs.iter().filter_map(|(key, log)| {
             let place = (self.node, key.replica.0);
             Some((places.get(&place)?, log))
@@ -118,7 +121,15 @@ impl Opened {
 }
 
 /// Stands for the bytes of the batches between two offsets (FNV-1a, 64 bits).
-pub(super) async fn digest(log: &Log, start: i64, end: i64) -> anyhow::Result<String> {
+pub(super) async fn digest(
+    log: &anyhow::Result<Log>,
+    start: i64,
+    end: i64,
+) -> anyhow::Result<String> {
+    let log = match log {
+        Ok(log) => log,
+        Err(error) => bail!("{error:#}"),
+    };
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut from = Offset(start);
     while from.0 < end {
@@ -152,7 +163,12 @@ pub(super) fn damage(folder: &Path) -> anyhow::Result<Vec<String>> {
     let report = verify::verify_dir(&disk, folder, &mut |_, _| {})?;
     let places = report.damage.iter().map(|damage| {
         let file: PathBuf = damage.file.clone();
-        format!("{} at byte {}: {}", file.display(), damage.position, damage.what)
+        format!(
+            "{} at byte {}: {}",
+            file.display(),
+            damage.position,
+            damage.what
+        )
     });
     Ok(places.collect())
 }

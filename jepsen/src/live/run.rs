@@ -12,10 +12,11 @@ use anyhow::{Context as _, bail, ensure};
 use parking_lot::Mutex;
 use seriatim_client::{Client, NewTopic};
 use seriatim_runtime::clock::{self, Instant};
+use seriatim_storage::Log;
 use tokio::task::JoinSet;
 
 use super::{
-    Options, binary,
+    Options, binary, clocks, disk,
     janitor::Janitor,
     nemesis::{Nemesis, Tally},
     net::{self, Network},
@@ -76,7 +77,8 @@ pub async fn run(options: Options) -> anyhow::Result<Outcome> {
 }
 
 fn has_impossible(ops: &[Op]) -> bool {
-    ops.iter().any(|op| matches!(op.action, Action::Impossible(_)))
+    ops.iter()
+        .any(|op| matches!(op.action, Action::Impossible(_)))
 }
 
 /// An empty folder for what a run leaves.
@@ -106,27 +108,39 @@ async fn network(
     let Some(why) = obstacle else {
         return Network::namespaces(janitor.clone()).await;
     };
-    if options.kinds.contains(&Kind::Loss) {
-        left_out.push(format!("loss: {why}"));
-    }
-    tracing::warn!(why, "no network namespaces: nodes are on loopback, behind a proxy");
+    left_out.push(format!(
+        "network namespaces: {why}; nodes are on loopback, behind a proxy"
+    ));
     Ok(Network::loopback())
 }
 
 async fn play(options: &Options, folder: &Path, janitor: &Janitor) -> anyhow::Result<Outcome> {
     let mut left_out = Vec::new();
-    let binary = binary::find(options.binary.as_deref())?;
+    let newest = binary::find(options.binary.as_deref())?;
     let network = network(options, janitor, &mut left_out).await?;
-    let kinds: Vec<Kind> = options.kinds.clone();
-    let kinds = possible(kinds, options, &network, &mut left_out);
-    let schedule = schedule(options, kinds)?;
-    write_json(&folder.join("schedule.json"), &schedule)?;
+    let kinds = possible(&options.kinds, &network, &mut left_out);
+    let has = |kind| kinds.contains(&kind);
+    let oldest = match &options.old_binary {
+        Some(path) if has(Kind::Upgrade) => binary::find(Some(path))?,
+        _ => newest.clone(),
+    };
     let setup = Setup {
         folder: folder.to_owned(),
         nodes: options.nodes,
-        binary,
-        proxied: options.kinds.contains(&Kind::Proxy),
+        binary: oldest,
+        newest,
+        proxied: has(Kind::Proxy),
+        disk_seed: kinds
+            .iter()
+            .any(|kind| kind.is_disk())
+            .then_some(options.seed),
+        clocks: has(Kind::Clock),
     };
+    if has(Kind::Upgrade) && options.old_binary.is_none() {
+        left_out.push("upgrade: without --old-bin nodes restart with the same build".to_owned());
+    }
+    let schedule = schedule(options, kinds)?;
+    write_json(&folder.join("schedule.json"), &schedule)?;
     let stage = Arc::new(Stage::set(setup, network, janitor.clone()).await?);
     stage.cluster.start_all().await?;
     stage.cluster.ready_all().await?;
@@ -136,33 +150,27 @@ async fn play(options: &Options, folder: &Path, janitor: &Janitor) -> anyhow::Re
     let places = run.places().await?;
     run.stage.cluster.stop_all().await?;
     run.compare(&places).await?;
+    run.stage.strike().await?;
     run.finish(left_out).await
 }
 
 /// Without those that cannot be here; says why.
-fn possible(
-    kinds: Vec<Kind>,
-    options: &Options,
-    network: &Network,
-    left_out: &mut Vec<String>,
-) -> Vec<Kind> {
-    let mut why_not = |kind: &Kind| match kind {
-        Kind::Loss if network.is_loopback() => false,
-        kind if kind.is_disk() => {
-            left_out.push(format!("{}: not there yet", kind.name()));
-            false
-        }
-        Kind::Clock | Kind::Membership => {
-            left_out.push(format!("{}: not there yet", kind.name()));
-            false
-        }
-        Kind::Upgrade if options.old_binary.is_none() => {
-            left_out.push("upgrade: name a build to begin with by --old-bin".to_owned());
-            false
-        }
-        _ => true,
+fn possible(kinds: &[Kind], network: &Network, left_out: &mut Vec<String>) -> Vec<Kind> {
+    let (disks, clocks) = (disk::obstacle(), clocks::obstacle());
+    let why_not = |kind: Kind| match kind {
+        Kind::Loss if network.is_loopback() => Some("it needs network namespaces"),
+        Kind::Clock => clocks.as_deref(),
+        kind if kind.is_disk() => disks.as_deref(),
+        _ => None,
     };
-    kinds.into_iter().filter(|kind| why_not(kind)).collect()
+    let mut here = Vec::new();
+    for &kind in kinds {
+        match why_not(kind) {
+            Some(why) => left_out.push(format!("{}: {why}", kind.name())),
+            None => here.push(kind),
+        }
+    }
+    here
 }
 
 /// The schedule that is named, or one that is drawn.
@@ -250,6 +258,10 @@ impl<'a> Run<'a> {
                     / u32::try_from(rate).unwrap_or(u32::MAX),
                 consumers: 2,
                 conditional_every: Duration::from_millis(100),
+                members: 3,
+                fleeting: 1,
+                trim_every: Some(Duration::from_secs(5)),
+                ..Mix::default()
             },
             admin,
             failures: Mutex::default(),
@@ -312,11 +324,15 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Faults, and after the last one the rest of the time.
+    /// Faults, all of which end when the time is over.
     async fn faults(&self, schedule: &Schedule, began: Instant) {
-        self.nemesis.play(schedule, began).await;
-        let end = self.nemesis.or_enough(clock::sleep_until(began + self.options.time));
-        end.await;
+        let end = async {
+            self.nemesis
+                .or_enough(clock::sleep_until(began + self.options.time))
+                .await;
+            self.nemesis.enough();
+        };
+        let ((), ()) = tokio::join!(end, self.nemesis.play(schedule, began));
     }
 
     /// On Ctrl-C all faults end, and what there is is judged. Never returns.
@@ -337,7 +353,9 @@ impl<'a> Run<'a> {
         loop {
             clock::sleep(Duration::from_millis(200)).await;
             for (node, status) in self.stage.cluster.gone() {
-                self.impossible(format!("node {node} ended by itself ({status}): see n{node}.log"));
+                self.impossible(format!(
+                    "node {node} ended by itself ({status}): see n{node}.log"
+                ));
                 let Ok(mut node) = self.stage.cluster.node(node).await else {
                     continue;
                 };
@@ -377,7 +395,7 @@ impl<'a> Run<'a> {
                 continue;
             }
             for place in replicas::damage(&folder)? {
-                self.impossible(format!("node {node}: {place}"));
+                self.damaged(node, &place);
             }
             let opened = Opened::open(node, &folder).await?;
             for ((topic, partition), log) in opened.known(places) {
@@ -385,32 +403,51 @@ impl<'a> Run<'a> {
                 let Some((start, end)) = self.range(key) else {
                     continue;
                 };
-                let mut replica = Replica {
+                let replica = Replica {
                     key,
                     node,
                     start,
                     end,
                     digest: None,
                 };
-                let process = self.recorder.process();
-                let action = Action::Replica(replica.clone());
-                let pending = self.recorder.invoke(process, Some(node), action);
-                match replicas::digest(log, start, end).await {
-                    Ok(digest) => {
-                        replica.digest = Some(digest);
-                        self.recorder.ok(pending, Action::Replica(replica));
-                    }
-                    Err(error) => {
-                        let action = Action::Replica(replica);
-                        self.recorder.fail(pending, action, format!("{error:#}"));
-                        let what = format!("the log of {topic}-{partition} on node {node}");
-                        self.impossible(format!("{what} cannot be read: {error:#}"));
-                    }
-                }
+                self.digest(replica, log).await;
             }
             opened.close().await;
         }
         Ok(())
+    }
+
+    async fn digest(&self, replica: Replica, log: &anyhow::Result<Log>) {
+        let Replica {
+            node, start, end, ..
+        } = replica;
+        let process = self.recorder.process();
+        let action = Action::Replica(replica.clone());
+        let pending = self.recorder.invoke(process, Some(node), action);
+        match replicas::digest(log, start, end).await {
+            Ok(digest) => {
+                let action = Action::Replica(Replica {
+                    digest: Some(digest),
+                    ..replica
+                });
+                self.recorder.ok(pending, action);
+            }
+            Err(error) => {
+                let why = format!("{error:#}");
+                self.damaged(node, &format!("offsets {start} to {end}: {why}"));
+                self.recorder.fail(pending, Action::Replica(replica), why);
+            }
+        }
+    }
+
+    /// What is wrong on the disk of a stopped node.
+    fn damaged(&self, node: u64, what: &str) {
+        if self.stage.cluster.is_rotten(node) {
+            // Where bits flipped late, nobody may have read them since.
+            tracing::info!(node, what, "damage that nobody had found yet");
+        } else {
+            self.impossible(format!("node {node}: {what}"));
+        }
     }
 
     /// From where to where a partition was read in the end.
@@ -446,14 +483,13 @@ impl<'a> Run<'a> {
         all.extend(failures);
         Ok(Outcome {
             header: Header {
-                format: Header::FORMAT.to_owned(),
-                version: Header::VERSION,
                 world: "live".to_owned(),
                 keys: self.keys.names(),
                 nodes: self.options.nodes,
                 seed: Some(self.options.seed),
                 replay: Some(replay(self.options, self.folder)),
                 recovery_max_ms: u64::try_from(Options::RECOVERY_MAX.as_millis()).ok(),
+                ..Header::default()
             },
             ops: self.recorder.take(),
             struck,

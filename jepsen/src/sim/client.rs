@@ -1,6 +1,8 @@
 //! What every simulated client shares: the nodes, the history, and when to stop.
 
 use std::{
+    collections::BTreeMap,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,13 +18,39 @@ use seriatim_proto::{
     record::{BatchBuilder, ProducerStamp, decode_records},
     v1,
 };
-use seriatim_runtime::{clock, rng, sim};
+use seriatim_runtime::{clock, rng};
 
 use super::rpc::{Answer, Call, Lost, Switchboard};
-use crate::seen::{History, Mark};
+use crate::history::{Key, Recorder, Value};
 
 /// The topic of the workload.
 pub const TOPIC: &str = "events";
+
+/// The topic of the small logs whose operations must be linearizable.
+pub const CELLS: &str = "cells";
+
+/// The key of the first partition of [`CELLS`]; that of [`TOPIC`]'s first is 0.
+pub const CELLS_KEY: Key = 500;
+
+/// What the history calls a partition.
+pub fn key(topic: &str, partition: i32) -> Key {
+    let first = if topic == CELLS { CELLS_KEY } else { 0 };
+    first + Key::try_from(partition).unwrap_or_default()
+}
+
+/// The value of a producer's record, counted from 0 within a partition.
+pub fn value(producer: u32, number: u32) -> Value {
+    (i64::from(producer) << 32) | i64::from(number)
+}
+
+/// What clients tell each other besides the history.
+#[derive(Debug, Default)]
+pub struct Board {
+    /// When the latest acknowledged commit of each partition was first sent.
+    pub committed: BTreeMap<i32, Duration>,
+    /// What the final log of each key begins and ends with.
+    pub finals: BTreeMap<Key, Range<i64>>,
+}
 
 /// Longest wait for one answer.
 pub const PATIENCE: Duration = Duration::from_secs(3);
@@ -33,7 +61,9 @@ pub struct Client {
     /// Calls to nodes.
     pub rpc: Switchboard,
     /// What is judged at the end.
-    pub history: Arc<Mutex<History>>,
+    pub recorder: Recorder,
+    /// What clients tell each other.
+    pub board: Arc<Mutex<Board>>,
     /// Set when clients shall finish what they do and end.
     pub stop: Arc<AtomicBool>,
     /// Nodes are 1 to this.
@@ -115,19 +145,19 @@ impl Client {
 
     /// Records what only a bug explains.
     pub fn note_impossible(&self, what: String) {
-        self.history.lock().impossible.push(what);
+        self.recorder.impossible(what);
     }
 
     /// Reads one partition once; the records that begin at `offset` or later.
     pub async fn fetch(
         &self,
         node: u64,
-        partition: i32,
+        (topic, partition): (&str, i32),
         offset: i64,
     ) -> Result<Fetched, Option<v1::Error>> {
         let request = v1::FetchRequest {
             partitions: vec![v1::FetchPartition {
-                topic: TOPIC.to_owned(),
+                topic: topic.to_owned(),
                 partition,
                 offset,
                 max_bytes: 0,
@@ -153,24 +183,19 @@ impl Client {
             }),
             Err(what) => {
                 self.note_impossible(format!(
-                    "node {node} served {partition}@{offset} damaged: {what}"
+                    "node {node} served {topic}-{partition}@{offset} damaged: {what}"
                 ));
                 Err(None)
             }
         }
-    }
-
-    /// The simulation's time.
-    pub fn now(&self) -> Duration {
-        sim::clock::time()
     }
 }
 
 /// What a fetch brought.
 #[derive(Debug)]
 pub struct Fetched {
-    /// Offsets and marks.
-    pub records: Vec<(i64, Mark)>,
+    /// Offsets and values.
+    pub records: Vec<(i64, Value)>,
     /// The partition's, as the node says.
     pub high_watermark: i64,
     /// The partition's, as the node says.
@@ -178,7 +203,7 @@ pub struct Fetched {
 }
 
 /// The records of whole batches that stand back to back.
-fn decode(mut bytes: Bytes, from: i64) -> Result<Vec<(i64, Mark)>, String> {
+fn decode(mut bytes: Bytes, from: i64) -> Result<Vec<(i64, Value)>, String> {
     let mut out = Vec::new();
     while !bytes.is_empty() {
         let header = BatchHeader::parse(&bytes).map_err(|e| e.to_string())?;
@@ -188,35 +213,54 @@ fn decode(mut bytes: Bytes, from: i64) -> Result<Vec<(i64, Mark)>, String> {
         }
         let batch = RecordBatch::parse(bytes.split_to(total)).map_err(|e| e.to_string())?;
         for record in decode_records(&batch).map_err(|e| e.to_string())? {
-            let mark = record.value.as_deref().and_then(Mark::parse);
-            let mark = mark.ok_or_else(|| format!("no mark at {}", record.offset))?;
+            let value = record.value.as_deref().and_then(parse);
+            let value = value.ok_or_else(|| format!("no value at {}", record.offset))?;
             if record.offset.0 >= from {
-                out.push((record.offset.0, mark));
+                out.push((record.offset.0, value));
             }
         }
     }
     Ok(out)
 }
 
-/// A batch of marks, padded to `record_bytes`.
+/// The value at the head of a record.
+fn parse(record: &[u8]) -> Option<Value> {
+    let text = std::str::from_utf8(record).ok()?;
+    text.split(' ').next()?.strip_prefix('v')?.parse().ok()
+}
+
+/// A batch of values, padded to `record_bytes`.
 pub fn encode(
-    partition: i32,
-    marks: &[Mark],
+    (topic, partition): (&str, i32),
+    values: &[Value],
     record_bytes: usize,
     stamp: Option<ProducerStamp>,
     expected_end_offset: Option<i64>,
 ) -> v1::PartitionBatch {
     let mut builder = BatchBuilder::new(Compression::None);
-    for mark in marks {
-        let mut value = format!("{mark} ");
-        let padding = record_bytes.saturating_sub(value.len());
-        value.extend(std::iter::repeat_n('.', padding));
-        let _index = builder.push(clock::wall_ms(), None, Some(value.as_bytes()), &[]);
+    for value in values {
+        let mut record = format!("v{value} ").into_bytes();
+        record.resize(record_bytes.max(record.len()), b'.');
+        let _index = builder.push(clock::wall_ms(), None, Some(&record), &[]);
     }
     v1::PartitionBatch {
-        topic: TOPIC.to_owned(),
+        topic: topic.to_owned(),
         partition,
         record_batch: builder.finish(stamp).unwrap_or_default(),
         expected_end_offset,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_survive_a_round_trip() {
+        let batch = encode((TOPIC, 1), &[value(3, 17), -1], 40, None, None);
+        let decoded = decode(batch.record_batch, 0);
+        assert_eq!(decoded, Ok(vec![(0, (3 << 32) + 17), (1, -1)]));
+        assert_eq!(parse(b"x"), None);
+        assert_eq!(parse(b"v1:x y"), None);
     }
 }

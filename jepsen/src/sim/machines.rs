@@ -1,27 +1,33 @@
 //! The nodes of one run with their disks, and the hands that break and mend them.
 
-use std::{path::Path, time::Duration};
+use std::{io, path::Path};
 
-use seriatim_runtime::rng;
+use seriatim_runtime::{rng, sim::Quality};
 use seriatim_storage::disk::sim::SimDisk;
 
 use super::{
-    nemesis::Fault,
+    fault::{DiskOp, Rot},
     node::{self, NodeSpec},
     rpc::Switchboard,
+    views::Views,
     world::World,
 };
 
-/// Least size of a file in which a bit flips, in bytes.
+/// Least size of a file of records in which a bit flips, in bytes.
 const ROT_BYTES_MIN: usize = 4096;
+
+/// All hosts of clients.
+const CLIENTS: &str = "c";
 
 /// Nodes 1 to n.
 #[derive(Debug)]
 pub struct Machines {
     disks: Vec<(u64, SimDisk)>,
     switchboard: Switchboard,
+    views: Views,
     forgets_producers: bool,
     grpc: bool,
+    shards: u32,
 }
 
 impl Machines {
@@ -35,8 +41,10 @@ impl Machines {
         Self {
             disks: disks.collect(),
             switchboard,
+            views: Views::default(),
             forgets_producers: forgets,
             grpc: false,
+            shards: 1,
         }
     }
 
@@ -47,19 +55,36 @@ impl Machines {
         self
     }
 
-    fn disk(&self, node: u64) -> Option<&SimDisk> {
-        self.disks
-            .iter()
-            .find(|(id, _)| *id == node)
-            .map(|(_, disk)| disk)
+    /// The same nodes, with so many shards of the consumer groups.
+    #[must_use]
+    pub const fn with_shards(mut self, shards: u32) -> Self {
+        self.shards = shards;
+        self
     }
 
-    fn count(&self) -> u64 {
-        u64::try_from(self.disks.len()).unwrap_or(u64::MAX)
+    /// A node's disk.
+    pub fn disk(&self, node: u64) -> Option<&SimDisk> {
+        let mut disks = self.disks.iter();
+        disks.find(|(id, _)| *id == node).map(|(_, disk)| disk)
+    }
+
+    /// All nodes.
+    pub fn all(&self) -> impl Iterator<Item = u64> {
+        self.disks.iter().map(|(id, _)| *id)
+    }
+
+    /// Calls of clients.
+    pub fn switchboard(&self) -> &Switchboard {
+        &self.switchboard
+    }
+
+    /// What the nodes believe.
+    pub fn views(&self) -> &Views {
+        &self.views
     }
 
     /// Starts a node that is down.
-    pub fn boot(&self, world: &mut World, node: u64) -> std::io::Result<()> {
+    pub fn boot(&self, world: &mut World, node: u64) -> io::Result<()> {
         let host = node::host(node);
         let Some(disk) = self.disk(node).filter(|_| !world.is_up(&host)) else {
             return Ok(());
@@ -67,107 +92,144 @@ impl Machines {
         world.net().power_on(&host);
         let spec = NodeSpec {
             id: node,
-            nodes: self.count(),
+            nodes: u64::try_from(self.disks.len()).unwrap_or(u64::MAX),
             disk: disk.clone(),
             net: world.net().host(&host),
             switchboard: self.switchboard.clone(),
+            views: self.views.clone(),
             forgets_producers: self.forgets_producers,
             grpc: self.grpc,
+            shards: self.shards,
         };
         world.boot(&host, node::run(spec))
     }
 
     /// Starts every node that is down.
-    pub fn boot_all(&self, world: &mut World) -> std::io::Result<()> {
+    pub fn boot_all(&self, world: &mut World) -> io::Result<()> {
         self.disks
             .iter()
             .try_for_each(|(node, _)| self.boot(world, *node))
     }
 
-    fn kill(&self, world: &mut World, node: u64) {
+    /// The process is gone; what it wrote stays.
+    pub fn kill(&self, world: &mut World, node: u64) {
+        self.views.forget(node);
         world.kill(&node::host(node));
         if let Some(disk) = self.disk(node) {
             disk.kill_process();
         }
     }
 
-    fn power_loss(&self, world: &mut World, node: u64) {
+    /// Kills it and starts it again.
+    pub fn restart(&self, world: &mut World, node: u64) -> io::Result<()> {
+        self.kill(world, node);
+        self.boot(world, node)
+    }
+
+    /// The machine is gone; what was not synced may be lost.
+    pub fn power_loss(&self, world: &mut World, node: u64) {
         world.net().power_off(&node::host(node));
+        self.views.forget(node);
         world.kill(&node::host(node));
         if let Some(disk) = self.disk(node) {
             disk.crash();
         }
     }
 
-    fn others(&self, node: u64) -> impl Iterator<Item = u64> {
-        let all = self.disks.iter().map(|(id, _)| *id);
-        all.filter(move |id| *id != node)
+    /// The machine is gone, and its disk is replaced by an empty one.
+    pub fn lose_disk(&self, world: &mut World, node: u64) {
+        self.power_loss(world, node);
+        if let Some(disk) = self.disk(node) {
+            disk.wipe();
+        }
     }
 
-    /// Lets a fault begin; says what happened, for people.
-    pub fn break_by(&self, world: &mut World, fault: Fault) -> String {
-        match fault {
-            Fault::Kill(node) => self.kill(world, node),
-            Fault::KillAll => self.all().for_each(|node| self.kill(world, node)),
-            Fault::PowerLoss(node) => self.power_loss(world, node),
-            Fault::PowerLossAll => self.all().for_each(|node| self.power_loss(world, node)),
-            Fault::Isolate(node) => self
-                .others(node)
-                .for_each(|other| world.net().cut(&node::host(node), &node::host(other))),
-            Fault::Cut(a, b) => world.net().cut(&node::host(a), &node::host(b)),
-            Fault::OneWay(a, b) => world.net().cut_one_way(&node::host(a), &node::host(b)),
-            Fault::Reset(a, b) => world.net().reset(&node::host(a), &node::host(b)),
-            Fault::SlowDisk(node) => self.slow(node, Duration::from_millis(1 + rng::below(400))),
-            Fault::FullDisk(node) => self.full(node, true),
-            Fault::BitRot(node) => {
-                let rotten = self.disk(node).and_then(|disk| disk.rot(is_partition_log));
-                return match rotten {
-                    Some((path, position)) => format!("{fault}: {} @{position}", path.display()),
-                    None => format!("{fault}: no log is large enough"),
-                };
+    /// Cuts or mends links, each one way.
+    pub fn cut(world: &World, links: &[(u64, u64)], cut: bool) {
+        for (from, to) in links {
+            let (from, to) = (node::host(*from), node::host(*to));
+            if cut {
+                world.net().cut_one_way(&from, &to);
+            } else {
+                world.net().mend_one_way(&from, &to);
             }
         }
-        fault.to_string()
     }
 
-    fn all(&self) -> impl Iterator<Item = u64> {
-        self.disks.iter().map(|(id, _)| *id)
+    /// Cuts clients off from a node, or lets them reach it again.
+    pub fn cut_clients(&self, world: &World, node: u64, cut: bool) {
+        self.switchboard.cut(node, cut);
+        let (host, net) = (node::host(node), world.net());
+        if cut {
+            net.cut(&host, CLIENTS);
+        } else {
+            net.mend_one_way(&host, CLIENTS);
+            net.mend_one_way(CLIENTS, &host);
+        }
     }
 
-    fn slow(&self, node: u64, sync_time: Duration) {
+    /// What a node's links are like.
+    pub fn change_quality(world: &World, node: u64, change: impl FnOnce(&mut Quality)) {
+        let host = node::host(node);
+        let mut quality = world.net().quality(&host);
+        change(&mut quality);
+        world.net().set_quality(&host, quality);
+    }
+
+    /// Does something to a node's disk.
+    pub fn with_disk(&self, node: u64, change: impl FnOnce(&SimDisk)) {
         if let Some(disk) = self.disk(node) {
-            disk.set_sync_time(sync_time);
+            change(disk);
         }
     }
 
-    fn full(&self, node: u64, full: bool) {
-        if let Some(disk) = self.disk(node) {
-            disk.set_full(full);
+    /// Lets operations of a disk fail; none if `count` is 0.
+    pub fn fail_disk(&self, node: u64, op: DiskOp, after: u64, count: u64) {
+        self.with_disk(node, |disk| match op {
+            DiskOp::Write => disk.fail_writes_after(after, count),
+            DiskOp::Sync => disk.fail_syncs_after(after, count),
+            DiskOp::Read => disk.fail_reads_after(after, count),
+        });
+    }
+
+    /// Flips a bit; says where.
+    pub fn rot(&self, node: u64, file: Rot) -> String {
+        let disk = self.disk(node);
+        let choose = match file {
+            Rot::Segment => is_partition_log,
+            Rot::Votes => is_votes,
+            Rot::Small => is_small,
+        };
+        match disk.and_then(|disk| disk.rot(choose)) {
+            Some((path, position)) => format!("{} @{position}", path.display()),
+            None => "there is no such file".to_owned(),
         }
     }
 
-    /// Ends a fault. Cuts of the network end together.
-    pub fn mend(&self, world: &mut World, fault: Fault) -> std::io::Result<()> {
-        match fault {
-            Fault::Kill(node) | Fault::PowerLoss(node) => self.boot(world, node)?,
-            Fault::KillAll | Fault::PowerLossAll => self.boot_all(world)?,
-            Fault::Isolate(_) | Fault::Cut(..) | Fault::OneWay(..) => world.net().heal(),
-            Fault::SlowDisk(node) => self.slow(node, Duration::ZERO),
-            Fault::FullDisk(node) => self.full(node, false),
-            Fault::Reset(..) | Fault::BitRot(_) => {}
-        }
-        Ok(())
+    /// Whether its power has gone in the middle of something.
+    pub fn is_powerless(&self, node: u64) -> bool {
+        self.disk(node).is_some_and(SimDisk::is_powerless)
     }
 }
 
-/// Whether a file is a part of a partition's log, of some size. Votes and the metadata store have
-/// no copy to rebuild from: a node whose own are damaged is replaced, not repaired.
+/// Whether a file is a part of a partition's log, of some size. The metadata store has no copy to
+/// rebuild from, and no checksums of its own in the simulation.
 fn is_partition_log(path: &Path, bytes: usize) -> bool {
-    let folder = path
-        .parent()
-        .and_then(Path::file_name)
-        .and_then(|n| n.to_str());
-    let of_partition = folder.is_some_and(|f| f.starts_with('g') && !f.starts_with("g0-"));
-    let segment = path.extension().is_some_and(|e| e == "seg");
-    of_partition && segment && bytes >= ROT_BYTES_MIN
+    of_partition(path) && path.extension().is_some_and(|e| e == "seg") && bytes >= ROT_BYTES_MIN
+}
+
+fn is_votes(path: &Path, _bytes: usize) -> bool {
+    path.file_name().is_some_and(|name| name == "votes")
+}
+
+fn is_small(path: &Path, _bytes: usize) -> bool {
+    let small = ["start", "checkpoint", "boundary", "resume"];
+    let named = |name: &str| path.file_name().is_some_and(|n| n == name);
+    named("progress") || of_partition(path) && small.into_iter().any(named)
+}
+
+fn of_partition(path: &Path) -> bool {
+    let folder = path.parent().and_then(Path::file_name);
+    let folder = folder.and_then(|n| n.to_str());
+    folder.is_some_and(|f| f.starts_with('g') && !f.starts_with("g0-"))
 }

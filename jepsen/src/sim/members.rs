@@ -5,15 +5,15 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use seriatim_proto::v1;
-use seriatim_runtime::{clock, rng};
+use seriatim_runtime::{clock, rng, sim};
 use tokio::sync::mpsc;
 use v1::{member_request::Request, member_response::Response};
 
 use super::{
-    client::{Client, PATIENCE, TOPIC},
+    client::{Client, PATIENCE, TOPIC, key},
     rpc::{Answer, Call},
 };
-use crate::seen::{Commit, CommitOutcome, Committed};
+use crate::history::{Action, Commit, Committed, Process};
 
 /// The group of the workload.
 pub const GROUP: &str = "workers";
@@ -41,10 +41,21 @@ struct Held {
 /// One life of a member, from its first join to its end.
 struct Member<'a> {
     client: &'a Client,
+    process: Process,
     id: u64,
     joined: bool,
     generation: u64,
     held: BTreeMap<i32, Held>,
+}
+
+/// How a commit ended, after its last attempt.
+enum Ended {
+    /// Stored, as this node said.
+    Stored(u64),
+    /// Certainly not stored.
+    Refused(String),
+    /// May or may not have been stored.
+    Unknown(String),
 }
 
 /// A connection to the coordinator.
@@ -67,6 +78,7 @@ pub async fn seat(client: Client) {
     while !client.stopping() {
         let mut member = Member {
             client: &client,
+            process: client.recorder.process(),
             id: rng::u64(),
             joined: false,
             generation: 0,
@@ -244,26 +256,40 @@ impl Member<'_> {
         }
         let due = rng::below(3) == 0 || self.held.values().any(|held| held.revoked);
         if due && !self.held.is_empty() {
-            let offsets = self.held.clone();
-            let from = self.client.now();
-            let outcome = self.commit(&offsets).await;
-            let mut history = self.client.history.lock();
-            for (partition, held) in offsets {
-                history.commits.push(Commit {
-                    member: self.id,
-                    granted: held.granted,
-                    partition,
-                    offset: held.position,
-                    outcome,
-                    from,
-                    at: self.client.now(),
-                });
-            }
+            self.commit_all(self.held.clone()).await;
         }
     }
 
-    async fn commit(&self, offsets: &BTreeMap<i32, Held>) -> CommitOutcome {
-        let mut tainted = false;
+    async fn commit_all(&mut self, held: BTreeMap<i32, Held>) {
+        let of = held
+            .iter()
+            .map(|(&partition, held)| (key(TOPIC, partition), held));
+        let commit = Commit {
+            group: GROUP.to_owned(),
+            member: self.id.to_string(),
+            granted: of.clone().map(|(key, held)| (key, held.granted)).collect(),
+            offsets: of.map(|(key, held)| (key, held.position)).collect(),
+        };
+        let action = Action::Commit(commit);
+        let from = sim::clock::time();
+        let recorder = &self.client.recorder;
+        let pending = recorder.invoke(self.process, None, action.clone());
+        match self.commit(&held).await {
+            Ended::Stored(node) => {
+                recorder.ok(pending.at(node), action);
+                let mut board = self.client.board.lock();
+                for partition in held.into_keys() {
+                    let latest = board.committed.entry(partition).or_default();
+                    *latest = from.max(*latest);
+                }
+            }
+            Ended::Refused(why) => recorder.fail(pending, action, why),
+            Ended::Unknown(why) => self.process = recorder.info(pending, action, why),
+        }
+    }
+
+    async fn commit(&self, offsets: &BTreeMap<i32, Held>) -> Ended {
+        let (mut tainted, mut why) = (false, String::new());
         for _attempt in 0..3 {
             let offsets = offsets.iter().map(|(&partition, held)| v1::OffsetCommit {
                 topic: TOPIC.to_owned(),
@@ -282,22 +308,29 @@ impl Member<'_> {
             let answer = self.client.rpc.call(node, Call::Commit(request), PATIENCE);
             match answer.await {
                 Ok(Answer::Committed(response)) => match response.error {
-                    None => return CommitOutcome::Acknowledged,
-                    Some(error) if error.retryable => tainted |= error.maybe_applied,
+                    None => return Ended::Stored(node),
+                    Some(error) if error.retryable => {
+                        tainted |= error.maybe_applied;
+                        why = error.message;
+                    }
                     Some(error) => {
                         self.expect_fenced(&error);
+                        why = error.message;
                         break;
                     }
                 },
-                Ok(_) | Err(super::rpc::Lost::Unanswered) => tainted = true,
-                Err(super::rpc::Lost::Unsent) => {}
+                Ok(_) | Err(super::rpc::Lost::Unanswered) => {
+                    tainted = true;
+                    "no answer".clone_into(&mut why);
+                }
+                Err(super::rpc::Lost::Unsent) => "not sent".clone_into(&mut why),
             }
             self.client.pause(Duration::from_millis(100)).await;
         }
         if tainted {
-            CommitOutcome::Unknown
+            Ended::Unknown(why)
         } else {
-            CommitOutcome::Refused
+            Ended::Refused(why)
         }
     }
 
@@ -344,21 +377,22 @@ async fn send(stream: &Stream, request: Request) -> bool {
 
 /// Asks where the group is, over and over.
 pub async fn watch(client: Client, pause: Duration) {
+    let process = client.recorder.process();
     while !client.stopping() {
-        let _answered = ask(&client).await;
+        let _answered = ask(&client, process).await;
         client.pause(pause).await;
     }
 }
 
 /// Asks until there is an answer: at the end of a run.
 pub async fn settle(client: Client) {
-    while !client.stopping() && !ask(&client).await {
+    let process = client.recorder.process();
+    while !client.stopping() && !ask(&client, process).await {
         client.pause(Duration::from_millis(100)).await;
     }
 }
 
-async fn ask(client: &Client) -> bool {
-    let from = client.now();
+async fn ask(client: &Client, process: Process) -> bool {
     let request = v1::FetchOffsetsRequest {
         group: GROUP.to_owned(),
         partitions: vec![v1::TopicPartitions {
@@ -366,39 +400,50 @@ async fn ask(client: &Client) -> bool {
             partitions: (0..client.partitions).collect(),
         }],
     };
-    let node = coordinator(client).await;
-    let call = Call::Offsets(request);
-    let answer = client.rpc.call(node, call, PATIENCE).await;
-    let Ok(Answer::Offsets(response)) = answer else {
-        return false;
+    let mut committed = Committed {
+        group: GROUP.to_owned(),
+        ..Committed::default()
     };
-    if response.error.is_some() {
+    let (recorder, node) = (&client.recorder, coordinator(client).await);
+    let asked = Action::Committed(committed.clone());
+    let pending = recorder.invoke(process, Some(node), asked.clone());
+    let answer = client.rpc.call(node, Call::Offsets(request), PATIENCE);
+    let response = match answer.await {
+        Ok(Answer::Offsets(response)) => response,
+        Ok(Answer::Failed(error)) => {
+            recorder.fail(pending, asked, error.message);
+            return false;
+        }
+        Ok(_) | Err(_) => {
+            recorder.fail(pending, asked, "no answer");
+            return false;
+        }
+    };
+    if let Some(error) = response.error {
+        recorder.fail(pending, asked, error.message);
         return false;
     }
-    let at = client.now();
-    let seen = response.offsets.into_iter().map(|seen| Committed {
-        partition: seen.partition,
-        offset: seen.offset,
-        from,
-        at,
-    });
-    client.history.lock().committed.extend(seen);
+    let seen = response.offsets.into_iter();
+    committed.offsets = seen
+        .map(|seen| (key(TOPIC, seen.partition), seen.offset))
+        .collect();
+    recorder.ok(pending, Action::Committed(committed));
     true
 }
 
 /// Waits until some member has committed every partition anew.
 pub async fn progress(client: Client) {
-    let from = client.now();
+    let from = sim::clock::time();
     while !client.stopping() {
         let moved = {
-            let history = client.history.lock();
-            (0..client.partitions).all(|partition| {
-                history.commits.iter().any(|commit| {
-                    commit.partition == partition
-                        && commit.from >= from
-                        && commit.outcome == CommitOutcome::Acknowledged
-                })
-            })
+            let board = client.board.lock();
+            let anew = |partition| {
+                board
+                    .committed
+                    .get(&partition)
+                    .is_some_and(|at| *at >= from)
+            };
+            (0..client.partitions).all(anew)
         };
         if moved {
             return;

@@ -1,6 +1,9 @@
 //! Deterministic simulation: whole nodes, clients and faults in one thread, from one seed.
 
+pub mod cells;
 pub mod client;
+pub mod draw;
+pub mod fault;
 pub mod fleet;
 pub mod machines;
 pub mod members;
@@ -11,6 +14,9 @@ pub mod outcome;
 pub mod real;
 pub mod rpc;
 pub mod run;
+pub mod schedule;
+mod stop;
 pub mod summary;
+pub mod views;
 pub mod workload;
 pub mod world;

@@ -6,9 +6,10 @@ use seriatim_proto::v1;
 use seriatim_runtime::rng;
 
 use super::{
-    client::{Client, PATIENCE, TOPIC},
+    client::{Client, PATIENCE, TOPIC, key},
     rpc::{Answer, Call},
 };
+use crate::history::{Action, Process, Replica};
 
 /// Replicas of each partition.
 pub const REPLICAS: usize = 3;
@@ -57,10 +58,10 @@ fn some_nodes(client: &Client) -> Vec<u64> {
 }
 
 /// Waits until no replica of the partition is on its way; tells where they are.
-async fn settled(client: &Client, partition: i32) -> BTreeSet<u64> {
+async fn settled(client: &Client, (topic, partition): (&str, i32)) -> BTreeSet<u64> {
     while !client.stopping() {
         let call = Call::Describe(v1::DescribeRequest {
-            topics: vec![TOPIC.to_owned()],
+            topics: vec![topic.to_owned()],
             ..v1::DescribeRequest::default()
         });
         let answer = client.rpc.call(client.any_node(), call, PATIENCE).await;
@@ -78,28 +79,58 @@ async fn settled(client: &Client, partition: i32) -> BTreeSet<u64> {
 }
 
 /// Asks every replica for the digest of a partition between two offsets until all have answered.
-pub async fn compare(client: Client, partition: i32, range: Range<i64>) {
-    let mut missing = settled(&client, partition).await;
+pub async fn compare(client: Client, (topic, partition): (&str, i32), range: Range<i64>) {
+    let process = client.recorder.process();
+    let mut missing = settled(&client, (topic, partition)).await;
     while !missing.is_empty() && !client.stopping() {
         let mut still = BTreeSet::new();
         for node in missing {
-            let call = Call::Digest {
-                partition,
+            let replica = Replica {
+                key: key(topic, partition),
+                node,
                 start: range.start,
                 end: range.end,
+                digest: None,
             };
-            match client.rpc.call(node, call, PATIENCE).await {
-                Ok(Answer::Digest(Some(digest))) => {
-                    let mut history = client.history.lock();
-                    let replicas = history.replicas.entry(partition).or_default();
-                    let _none = replicas.insert(node, digest);
-                }
-                Ok(_) | Err(_) => {
-                    let _new = still.insert(node);
-                }
+            if !digest(&client, process, (topic, partition), replica).await {
+                let _new = still.insert(node);
             }
         }
         missing = still;
         client.pause(Duration::from_millis(100)).await;
+    }
+}
+
+async fn digest(
+    client: &Client,
+    process: Process,
+    (topic, partition): (&str, i32),
+    mut replica: Replica,
+) -> bool {
+    let call = Call::Digest {
+        topic: topic.to_owned(),
+        partition,
+        start: replica.start,
+        end: replica.end,
+    };
+    let asked = Action::Replica(replica.clone());
+    let pending = client
+        .recorder
+        .invoke(process, Some(replica.node), asked.clone());
+    let answer = client.rpc.call(replica.node, call, PATIENCE).await;
+    let (answered, why) = match answer {
+        Ok(Answer::Digest(digest)) => (digest, "not there yet"),
+        Ok(_) | Err(_) => (None, "no answer"),
+    };
+    match answered {
+        Some(digest) => {
+            replica.digest = Some(format!("{digest:016x}"));
+            client.recorder.ok(pending, Action::Replica(replica));
+            true
+        }
+        None => {
+            client.recorder.fail(pending, asked, why);
+            false
+        }
     }
 }

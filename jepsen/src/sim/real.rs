@@ -12,8 +12,11 @@ use crate::{
     work::{Connect, Job, Keys, Mix, Target, Work},
 };
 
-/// The topic of the real clients; those of the bare protocol have another.
+/// The topic of the real clients that groups read; those of the bare protocol have another.
 pub const TOPIC: &str = "orders";
+
+/// The one of which old records are removed.
+pub const TRIMMED: &str = "notes";
 
 /// The first number of their partitions; those of the bare protocol are below.
 const FIRST_KEY: u32 = 1000;
@@ -50,7 +53,7 @@ impl Real {
 
     /// The jobs of each host while things break.
     pub fn crews(&self) -> Vec<fn(&Work, &Mix) -> Vec<Job>> {
-        vec![Work::writers, Work::readers]
+        vec![Work::writers, Work::readers, Work::members, Work::operators]
     }
 }
 
@@ -71,15 +74,20 @@ pub fn connect(net: Net, nodes: u64) -> Connect {
 /// What they do: little, because every call costs the work of HTTP/2 and of several tasks.
 pub fn mix() -> Mix {
     Mix {
-        targets: vec![Target {
-            topic: TOPIC.to_owned(),
-            partitions: 2,
-        }],
+        targets: [(TOPIC, 2), (TRIMMED, 1)]
+            .map(|(topic, partitions)| Target {
+                topic: topic.to_owned(),
+                partitions,
+            })
+            .into(),
         replicas: 3,
         settings: BTreeMap::from([("segment.bytes".to_owned(), "1048576".to_owned())]),
         producers: 2,
         produce_every: Duration::from_millis(60),
         consumers: 1,
         conditional_every: Duration::from_millis(400),
+        members: 2,
+        fleeting: 1,
+        trim_every: Some(Duration::from_secs(2)),
     }
 }

@@ -1,9 +1,7 @@
 //! One run: form a cluster, work and break, mend, read everything, judge.
 
 use std::{
-    collections::BTreeMap,
     fmt, io,
-    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -24,21 +22,23 @@ use seriatim_runtime::{
 };
 
 use super::{
-    client::{Client, TOPIC},
+    cells,
+    client::{Board, CELLS, Client, TOPIC, key},
+    draw::{self, Setting},
     machines::Machines,
     members,
-    nemesis::{Fault, Nemesis},
+    nemesis::{Event, Nemesis},
     operator,
     real::Real,
     rpc::{Answer, Call, Switchboard},
+    schedule::Schedule,
     workload,
     world::World,
 };
 use crate::{
-    check::{Finding, check},
+    check::{self, check},
     entropy,
-    history::{Op, Recorder},
-    seen::History,
+    history::{Action, Header, History, Recorder, Workload},
     work::{Job, Mix, Work},
 };
 
@@ -58,6 +58,8 @@ pub struct Options {
     pub nodes: u64,
     /// Partitions of the topic.
     pub partitions: i32,
+    /// Shards of the consumer groups: each is a Raft group that costs work.
+    pub shards: u32,
     /// Whether an operator moves replicas meanwhile.
     pub operator: bool,
     /// Whether clients of the real library work too, over gRPC.
@@ -70,8 +72,8 @@ pub struct Options {
     pub lying_disks: bool,
     /// A planted bug: producer sessions are ignored.
     pub forgets_producers: bool,
-    /// Only this fault, over and over; any if absent.
-    pub only: Option<Fault>,
+    /// What is broken; drawn from the seed if absent.
+    pub schedule: Option<Schedule>,
 }
 
 impl Default for Options {
@@ -79,29 +81,47 @@ impl Default for Options {
         Self {
             nodes: 3,
             partitions: 2,
+            shards: 2,
             operator: false,
             real: false,
             faults_for: Duration::from_secs(20),
             recovery_max: Duration::from_secs(15),
             lying_disks: false,
             forgets_producers: false,
-            only: None,
+            schedule: None,
         }
     }
 }
 
 impl Options {
-    /// The same, with what only some runs have: every second seed has a fourth node, and an operator;
-    /// every third one clients of the real library.
+    /// The same, with what only some runs have: every second seed has a fourth node, some a fifth, and
+    /// an operator; every third one clients of the real library; some have one partition, some as
+    /// many shards of the consumer groups as a cluster has by default.
     #[must_use]
     pub fn of_seed(&self, seed: u64) -> Self {
         let operator = seed % 2 == 1;
         Self {
-            nodes: self.nodes + u64::from(operator),
+            nodes: match seed % 16 {
+                5 | 8 => self.nodes + 2,
+                _ => self.nodes + u64::from(operator),
+            },
+            partitions: if seed % 5 == 4 { 1 } else { self.partitions },
+            shards: if seed % 16 == 7 { 8 } else { self.shards },
             operator,
             real: seed % 3 == 2,
             ..self.clone()
         }
+    }
+
+    /// What is broken in a run of this seed.
+    pub fn schedule_of(&self, seed: u64) -> Schedule {
+        let setting = Setting {
+            nodes: self.nodes,
+            partitions: self.partitions,
+            lasts: self.faults_for,
+        };
+        let given = self.schedule.clone();
+        given.unwrap_or_else(|| draw::draw(seed, setting))
     }
 }
 
@@ -112,10 +132,8 @@ pub struct Verdict {
     pub seed: u64,
     /// What happened.
     pub history: History,
-    /// What the clients of the real library saw.
-    pub ops: Vec<Op>,
     /// What was found.
-    pub findings: Vec<Finding>,
+    pub verdict: check::Verdict,
     /// Virtual time.
     pub took: Duration,
     /// Everything that went over the network and to the disks.
@@ -125,7 +143,7 @@ pub struct Verdict {
 impl Verdict {
     /// Whether every promise was kept.
     pub fn holds(&self) -> bool {
-        self.findings.iter().all(Finding::holds)
+        self.verdict.holds
     }
 }
 
@@ -155,17 +173,18 @@ fn run_here(seed: u64, options: &Options) -> io::Result<Verdict> {
         run.note("the cluster did not form in time");
     }
     let took = run.world.now();
-    let history = Arc::clone(&run.history);
-    let ops = run.real.iter().flat_map(|real| real.work.recorder().take());
-    let ops = ops.collect();
+    let recorder = run.recorder.clone();
+    let header = run.header(seed);
     drop(run);
     let trace = trace::end().unwrap_or_default();
-    let history = std::mem::take(&mut *history.lock());
+    let history = History {
+        header,
+        ops: recorder.take(),
+    };
     Ok(Verdict {
         seed,
-        findings: check(&history, options.recovery_max),
+        verdict: check(&history),
         history,
-        ops,
         took,
         trace,
     })
@@ -175,8 +194,11 @@ struct Run {
     options: Options,
     world: World,
     machines: Machines,
+    nemesis: Nemesis,
+    from_birth: bool,
     switchboard: Switchboard,
-    history: Arc<Mutex<History>>,
+    recorder: Recorder,
+    board: Arc<Mutex<Board>>,
     real: Option<Real>,
     crews: usize,
 }
@@ -204,22 +226,62 @@ impl Run {
             options.lying_disks,
             options.forgets_producers,
         )
-        .with_grpc(options.real);
+        .with_grpc(options.real)
+        .with_shards(options.shards);
         let recorder = Recorder::new(sim::clock::time);
-        let real = options.real.then(|| Real::new(recorder, options.nodes));
+        let real = options
+            .real
+            .then(|| Real::new(recorder.clone(), options.nodes));
+        let schedule = options.schedule_of(seed);
         Self {
             options,
             world,
             machines,
+            from_birth: schedule.from_birth,
+            nemesis: Nemesis::new(schedule),
             switchboard,
-            history: Arc::default(),
+            recorder,
+            board: Arc::default(),
             real,
             crews: 0,
         }
     }
 
+    /// What the history is about.
+    fn header(&self, seed: u64) -> Header {
+        let options = &self.options;
+        let events = (0..options.partitions).map(|p| (TOPIC, p));
+        let cells = [(CELLS, cells::REGISTER), (CELLS, cells::LEDGER)];
+        let keys = events
+            .chain(cells)
+            .map(|(topic, p)| (key(topic, p), format!("{topic}-{p}")));
+        let real = self.real.iter().flat_map(|real| real.work.keys().names());
+        let recovery_max_ms = options.recovery_max.as_millis();
+        Header {
+            world: "sim".to_owned(),
+            keys: keys.chain(real).collect(),
+            nodes: options.nodes,
+            seed: Some(seed),
+            recovery_max_ms: Some(u64::try_from(recovery_max_ms).unwrap_or(u64::MAX)),
+            workloads: [
+                Workload::Append,
+                Workload::Idempotent,
+                Workload::Conditional,
+                Workload::Consume,
+                Workload::Offsets,
+                Workload::Trim,
+                Workload::Register,
+                Workload::Final,
+                Workload::Replicas,
+                Workload::Recover,
+            ]
+            .into(),
+            ..Header::default()
+        }
+    }
+
     fn note(&self, what: &str) {
-        self.history.lock().impossible.push(what.to_owned());
+        self.recorder.impossible(what);
     }
 
     /// Starts jobs that share a client.
@@ -227,7 +289,8 @@ impl Run {
         let stop = Arc::new(AtomicBool::new(false));
         let client = Client {
             rpc: self.switchboard.clone(),
-            history: Arc::clone(&self.history),
+            recorder: self.recorder.clone(),
+            board: Arc::clone(&self.board),
             stop: Arc::clone(&stop),
             nodes: self.options.nodes,
             partitions: self.options.partitions,
@@ -272,14 +335,38 @@ impl Run {
     fn form(&mut self) -> io::Result<bool> {
         self.machines.boot_all(&mut self.world)?;
         let partitions = self.options.partitions;
-        let crew = self.crew(|client| vec![Box::pin(create_topic(client.clone(), partitions))])?;
-        if self.real.is_none() {
-            return Ok(self.world.run_until(PATIENCE, || crew.done()));
-        }
+        let crew = self.crew(|client| {
+            let topics = [(TOPIC, partitions), (CELLS, 2)];
+            let create = |(topic, partitions)| -> Job {
+                Box::pin(create_topic(client.clone(), topic, partitions))
+            };
+            topics.map(create).into()
+        })?;
         let real = self.real_crew(|work, mix| vec![work.create_topics(mix)])?;
-        Ok(self
-            .world
-            .run_until(PATIENCE, || crew.done() && real.done()))
+        let done = || crew.done() && real.done();
+        if !self.from_birth {
+            return Ok(self.world.run_until(PATIENCE, done));
+        }
+        self.nemesis.begin(self.world.now());
+        let deadline = self.world.now() + self.options.faults_for + PATIENCE;
+        while !done() && self.world.now() < deadline {
+            self.act()?;
+            self.world.step();
+        }
+        Ok(done())
+    }
+
+    /// Breaks and mends what is due.
+    fn act(&mut self) -> io::Result<()> {
+        let events = self.nemesis.act(&mut self.world, &self.machines)?;
+        self.tell(events);
+        Ok(())
+    }
+
+    fn tell(&self, events: Vec<Event>) {
+        for event in events {
+            self.recorder.fault(event);
+        }
     }
 
     fn work(&mut self) -> io::Result<()> {
@@ -295,7 +382,8 @@ impl Run {
         } else {
             self.faults()?;
         }
-        let healed = self.world.now();
+        let process = self.recorder.process();
+        let recovering = self.recorder.invoke(process, None, Action::Recover);
         let probes = self.crew(|client| {
             let all = 0..client.partitions;
             let mut jobs: Vec<Job> = all
@@ -309,7 +397,10 @@ impl Run {
             .world
             .run_until(PATIENCE, || probes.done() && recovery.done())
         {
-            self.history.lock().recovered_after = Some(self.world.now() - healed);
+            self.recorder.ok(recovering, Action::Recover);
+        } else {
+            let why = "some partition took no append, or the group no commit";
+            let _over = self.recorder.info(recovering, Action::Recover, why);
         }
         workers.stop.store(true, Ordering::Relaxed);
         probes.stop.store(true, Ordering::Relaxed);
@@ -327,9 +418,9 @@ impl Run {
 
     fn read_finals(&mut self) -> io::Result<()> {
         let readers = self.crew(|client| {
-            let all = 0..client.partitions;
+            let all = read_at_end(client.partitions).into_iter();
             let mut jobs: Vec<Job> = all
-                .map(|p| -> Job { Box::pin(workload::read_all(client.clone(), p)) })
+                .map(|place| -> Job { Box::pin(workload::read_all(client.clone(), place)) })
                 .collect();
             jobs.push(Box::pin(members::settle(client.clone())));
             jobs
@@ -341,19 +432,14 @@ impl Run {
         {
             self.note("a partition could not be read to its end");
         }
-        let ranges: BTreeMap<i32, Range<i64>> = {
-            let history = self.history.lock();
-            let finals = history.finals.iter().map(|(&partition, log)| {
-                let start = history.start(partition);
-                let end = log.last().map_or(start, |&(offset, _)| offset + 1);
-                (partition, start..end)
-            });
-            finals.collect()
-        };
+        let ranges = std::mem::take(&mut self.board.lock().finals);
         let comparers = self.crew(|client| {
-            let all = ranges.into_iter();
-            all.map(|(p, range)| -> Job { Box::pin(operator::compare(client.clone(), p, range)) })
-                .collect()
+            let all = read_at_end(client.partitions).into_iter();
+            let read = all.filter_map(|place| Some((place, ranges.get(&key(place.0, place.1))?)));
+            read.map(|(place, range)| -> Job {
+                Box::pin(operator::compare(client.clone(), place, range.clone()))
+            })
+            .collect()
         })?;
         if !self.world.run_until(PATIENCE, || comparers.done()) {
             self.note("a replica did not reach the end of its partition");
@@ -362,34 +448,25 @@ impl Run {
     }
 
     fn faults(&mut self) -> io::Result<()> {
-        let mut nemesis = Nemesis::new(self.options.nodes);
-        let end = self.world.now() + self.options.faults_for;
-        let mut next = self.world.now() + Duration::from_secs(1);
-        let mut open: Vec<(Duration, Fault)> = Vec::new();
-        while self.world.now() < end {
-            let now = self.world.now();
-            let (due, rest) = open.into_iter().partition(|(until, _)| *until <= now);
-            open = rest;
-            let due: Vec<(Duration, Fault)> = due;
-            for (_, fault) in due {
-                self.machines.mend(&mut self.world, fault)?;
-            }
-            if next <= now {
-                let mut strike = nemesis.strike();
-                strike.fault = self.options.only.unwrap_or(strike.fault);
-                let what = self.machines.break_by(&mut self.world, strike.fault);
-                tracing::info!(at = ?now, what, "fault");
-                self.history.lock().faults.push((now, what));
-                open.push((now + strike.lasts, strike.fault));
-                next = now + strike.then;
-            }
+        let begin = self.world.now();
+        if !self.from_birth {
+            self.nemesis.begin(begin);
+        }
+        while !self.nemesis.is_over() || self.world.now() < begin + self.options.faults_for {
+            self.act()?;
             self.world.step();
         }
-        for (_, fault) in open {
-            self.machines.mend(&mut self.world, fault)?;
-        }
-        self.machines.boot_all(&mut self.world)
+        let events = self.nemesis.finish(&mut self.world, &self.machines)?;
+        self.tell(events);
+        Ok(())
     }
+}
+
+/// The partitions that are read to their ends, and compared, when all is over. The register's records
+/// are no sends.
+fn read_at_end(partitions: i32) -> Vec<(&'static str, i32)> {
+    let events = (0..partitions).map(|p| (TOPIC, p));
+    events.chain([(CELLS, cells::LEDGER)]).collect()
 }
 
 fn workers(client: &Client) -> Vec<Job> {
@@ -402,30 +479,37 @@ fn workers(client: &Client) -> Vec<Job> {
         }
         let pause = Duration::from_secs(2);
         jobs.push(Box::pin(workload::trim(client.clone(), partition, pause)));
-        let pause = Duration::from_millis(150);
+        let pause = Duration::from_millis(500);
         jobs.push(Box::pin(workload::conditional(
             client.clone(),
             50,
-            partition,
+            (TOPIC, partition),
             pause,
         )));
+    }
+    for user in 0..3 {
+        let pause = Duration::from_millis(600);
+        let ledger = (CELLS, cells::LEDGER);
+        let appends = workload::conditional(client.clone(), 60 + user, ledger, pause);
+        jobs.push(Box::pin(appends));
+        jobs.push(Box::pin(cells::register(client.clone(), 70 + user, pause)));
     }
     for _ in 0..SEATS {
         jobs.push(Box::pin(members::seat(client.clone())));
     }
     let pause = Duration::from_millis(400);
     jobs.push(Box::pin(members::watch(client.clone(), pause)));
-    for reader in 1..=3 {
-        let pause = Duration::from_millis(50);
-        jobs.push(Box::pin(workload::consume(client.clone(), reader, pause)));
+    for _ in 1..=3 {
+        let pause = Duration::from_millis(200);
+        jobs.push(Box::pin(workload::consume(client.clone(), pause)));
     }
     jobs
 }
 
-async fn create_topic(client: Client, partitions: i32) {
+async fn create_topic(client: Client, topic: &str, partitions: i32) {
     loop {
         let request = v1::CreateTopicRequest {
-            name: TOPIC.to_owned(),
+            name: topic.to_owned(),
             partitions,
             replication_factor: 3,
             settings: SETTINGS

@@ -18,7 +18,7 @@ use std::{
 use parking_lot::Mutex;
 use seriatim_runtime::{
     clock, rng,
-    sim::{self, LinkOptions, SimNet, trace, wakes::Wakes},
+    sim::{self, LinkOptions, SimNet, clock::Speed, trace, wakes::Wakes},
     task,
 };
 use tokio::runtime::{Builder, Runtime, RuntimeMetrics};
@@ -42,6 +42,25 @@ pub struct World {
     now: Duration,
     net: SimNet,
     hosts: BTreeMap<String, Host>,
+    /// Clocks of machines that are wrong; whatever runs on them sees them.
+    wrong_clocks: BTreeMap<String, WrongClock>,
+}
+
+/// What is wrong with a machine's clock.
+#[derive(Debug, Clone, Copy)]
+struct WrongClock {
+    speed: Speed,
+    /// How much later than it is the wall clock says, in nanoseconds.
+    ahead_ns: i128,
+}
+
+impl Default for WrongClock {
+    fn default() -> Self {
+        Self {
+            speed: Speed::RIGHT,
+            ahead_ns: 0,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -129,15 +148,17 @@ impl Host {
     }
 
     /// Runs `first` and whatever can go on at `now`.
-    fn turn(&mut self, name: &str, now: Duration, first: impl FnOnce()) {
+    fn turn(&mut self, name: &str, now: Duration, clock: &mut WrongClock, first: impl FnOnce()) {
         let (behind, shown) = (now.saturating_sub(self.shown), self.shown);
+        let (passes, was) = (clock.speed.shown(behind), *clock);
+        clock.ahead_ns += nanos(passes) - nanos(behind);
         self.shown = now;
         std::mem::take(&mut self.wakes).enter();
         let idle = Arc::clone(&self.idle);
         self.executor.block_on(async move {
-            enter(shown);
-            if !behind.is_zero() {
-                tokio::time::advance(behind).await;
+            enter(shown, was);
+            if !passes.is_zero() {
+                tokio::time::advance(passes).await;
             }
             trace::turn(name);
             first();
@@ -160,6 +181,7 @@ impl World {
             now: Duration::ZERO,
             net: SimNet::new(seed, LinkOptions::default()),
             hosts: BTreeMap::new(),
+            wrong_clocks: BTreeMap::new(),
         }
     }
 
@@ -185,7 +207,8 @@ impl World {
     {
         self.kill(name);
         let mut host = Host::new(self.now)?;
-        host.turn(name, self.now, move || {
+        let clock = self.wrong_clocks.entry(name.to_owned()).or_default();
+        host.turn(name, self.now, clock, move || {
             let _program = task::spawn("program", program);
         });
         let _none = self.hosts.insert(name.to_owned(), host);
@@ -203,6 +226,22 @@ impl World {
     pub fn pause(&mut self, host: &str, paused: bool) {
         if let Some(host) = self.hosts.get_mut(host) {
             host.paused = paused;
+        }
+    }
+
+    /// From now on the wall clock of the host's machine is wrong by so much.
+    pub fn set_clock(&mut self, host: &str, wrong_ms: i64) {
+        let clock = self.wrong_clocks.entry(host.to_owned()).or_default();
+        clock.ahead_ns = i128::from(wrong_ms) * 1_000_000;
+    }
+
+    /// From now on all clocks of the host's machine run at this speed, and with them the time that its
+    /// timers take. When it is right again, so is the wall clock.
+    pub fn set_speed(&mut self, host: &str, speed: Speed) {
+        let clock = self.wrong_clocks.entry(host.to_owned()).or_default();
+        clock.speed = speed;
+        if speed == Speed::RIGHT {
+            clock.ahead_ns = 0;
         }
     }
 
@@ -228,7 +267,9 @@ impl World {
         sim::clock::stand_still(self.now);
         for (name, host) in &mut self.hosts {
             if host.is_due(self.now) {
-                host.turn(name, self.now, || {});
+                let clock = self.wrong_clocks.get_mut(name);
+                let clock = clock.expect("a host that was booted has a clock");
+                host.turn(name, self.now, clock, || {});
             }
         }
     }
@@ -261,10 +302,14 @@ impl Drop for World {
 }
 
 /// Sets the clocks of this thread for the executor that runs now.
-fn enter(now: Duration) {
-    let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX / 2);
-    clock::simulate_wall_clock(START_MS + now_ms);
-    sim::clock::enter(now);
+fn enter(now: Duration, wrong: WrongClock) {
+    let now_ms = (nanos(now) + wrong.ahead_ns).div_euclid(1_000_000);
+    clock::simulate_wall_clock(START_MS + i64::try_from(now_ms).unwrap_or(i64::MAX / 2));
+    sim::clock::enter_at(now, wrong.speed);
+}
+
+fn nanos(time: Duration) -> i128 {
+    i128::try_from(time.as_nanos()).unwrap_or(i128::MAX / 4)
 }
 
 #[cfg(test)]

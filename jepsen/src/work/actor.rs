@@ -37,6 +37,11 @@ impl Actor {
         self.process = self.recorder.info(pending, action, told(error));
     }
 
+    /// The same without an error.
+    pub(super) fn unknown(&mut self, pending: Pending, action: Action, why: &str) {
+        self.process = self.recorder.info(pending, action, why);
+    }
+
     /// It failed, with an effect or without as the client says.
     pub(super) fn failed(&mut self, pending: Pending, action: Action, error: &ClientError) {
         if error.has_no_side_effects() {

@@ -24,7 +24,7 @@ const POLL: Duration = Duration::from_millis(500);
 pub(super) async fn run(work: Work, targets: Vec<Target>) {
     let mut reader = Reader {
         actor: Actor::new(work.recorder()),
-        places: places(&targets),
+        places: super::places(&targets),
         positions: BTreeMap::new(),
         sought: BTreeSet::new(),
         work: &work,
@@ -35,14 +35,6 @@ pub(super) async fn run(work: Work, targets: Vec<Target>) {
         }
         work.pause(Duration::from_millis(100)).await;
     }
-}
-
-fn places(targets: &[Target]) -> Vec<TopicPartition> {
-    let of = |target: &Target| {
-        let topic = target.topic.clone();
-        (0..target.partitions).map(move |p| TopicPartition::new(topic.clone(), p))
-    };
-    targets.iter().flat_map(of).collect()
 }
 
 struct Reader<'a> {

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use seriatim_client::{Client, ClientError, Position, TopicPartition};
 use seriatim_runtime::clock;
 
 use super::{
-    Target, Work,
+    Mix, Work,
     actor::{Actor, told},
+    members,
     produce::DELIVERY,
     record,
 };
@@ -20,17 +21,19 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// How long a final read waits for the next batch.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Ends when every partition took an append.
-pub(super) async fn recover(work: Work, targets: Vec<Target>) {
+/// Ends when every partition took an append, and every group a commit of each of its partitions.
+pub(super) async fn recover(work: Work, mix: Mix) {
     let actor = Actor::new(work.recorder());
     let pending = actor.invoke(Action::Recover);
     let mut partitions = Vec::new();
-    for target in &targets {
+    for target in &mix.targets {
         for partition in 0..target.partitions {
             partitions.push(append(&work, &target.topic, partition));
         }
     }
-    if join_all(partitions).await.into_iter().all(|took| took) {
+    let groups = async { mix.members == 0 || members::progress(&work, &mix.of_groups()).await };
+    let (partitions, advanced) = join(join_all(partitions), groups).await;
+    if advanced && partitions.into_iter().all(|took| took) {
         actor.ok(pending, Action::Recover);
     }
 }

@@ -12,9 +12,11 @@ mod conditional;
 mod consume;
 mod finals;
 mod keys;
+mod members;
 mod produce;
 mod record;
 mod topics;
+mod trim;
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +28,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use seriatim_client::{Client, ClientError};
+use seriatim_client::{Client, ClientError, TopicPartition};
 use seriatim_runtime::{clock, rng};
 
 pub use self::keys::Keys;
@@ -41,6 +43,9 @@ pub type Job = BoxFuture<'static, ()>;
 /// Longest pause of a client that found nobody to talk to.
 const RECONNECT: Duration = Duration::from_millis(500);
 
+/// Mean pause between two questions where a group is.
+const WATCH: Duration = Duration::from_millis(400);
+
 /// A topic that the workloads use from the beginning to the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -50,8 +55,8 @@ pub struct Target {
     pub partitions: i32,
 }
 
-/// What clients do, and how fast.
-#[derive(Debug, Clone)]
+/// What clients do, and how fast; nothing by default.
+#[derive(Debug, Clone, Default)]
 pub struct Mix {
     /// The topics.
     pub targets: Vec<Target>,
@@ -68,6 +73,20 @@ pub struct Mix {
     /// Mean pause of appends that depend on the end of their partition; one such client for each
     /// partition of the first topic.
     pub conditional_every: Duration,
+    /// Members of each of two groups, one that commits by itself and one that is told to. They read
+    /// the first topic. No groups without them.
+    pub members: usize,
+    /// Topics that come and go, at a time.
+    pub fleeting: usize,
+    /// Mean pause between two trims of each partition of the last topic, if it is trimmed.
+    pub trim_every: Option<Duration>,
+}
+
+impl Mix {
+    /// What members of groups read.
+    fn of_groups(&self) -> Vec<Target> {
+        self.targets.iter().take(1).cloned().collect()
+    }
 }
 
 /// What a workload needs to know and to tell. Cheap to clone; clones share everything.
@@ -147,13 +166,46 @@ impl Work {
         (0..mix.consumers).map(each).collect()
     }
 
-    /// To be run once nothing is broken any more, while the other jobs still run: ends when every
-    /// partition took an append. Ends early if stopped.
-    pub fn recover(&self, mix: &Mix) -> Job {
-        Box::pin(finals::recover(self.clone(), mix.targets.clone()))
+    /// Topics that come and go, and trims.
+    pub fn operators(&self, mix: &Mix) -> Vec<Job> {
+        let mut jobs: Vec<Job> = Vec::new();
+        for _ in 0..mix.fleeting {
+            jobs.push(Box::pin(topics::come_and_go(self.clone(), mix.clone())));
+        }
+        if let (Some(pause), Some(last)) = (mix.trim_every, mix.targets.last()) {
+            for partition in 0..last.partitions {
+                let job = trim::run(self.clone(), last.topic.clone(), partition, pause);
+                jobs.push(Box::pin(job));
+            }
+        }
+        jobs
     }
 
-    /// To be run when all other jobs have ended: reads every partition to its end.
+    /// Members of two groups, and those who ask where the groups are.
+    pub fn members(&self, mix: &Mix) -> Vec<Job> {
+        let mut jobs: Vec<Job> = Vec::new();
+        if mix.members == 0 {
+            return jobs;
+        }
+        for group in [members::AUTOMATIC, members::MANUAL] {
+            for number in 0..mix.members {
+                let job = members::seat(self.clone(), group, mix.of_groups(), number);
+                jobs.push(Box::pin(job));
+            }
+            let job = members::watch(self.clone(), group, mix.of_groups(), WATCH);
+            jobs.push(Box::pin(job));
+        }
+        jobs
+    }
+
+    /// To be run once nothing is broken any more, while the other jobs still run: ends when every
+    /// partition took an append and every group a commit of each partition. Ends early if stopped.
+    pub fn recover(&self, mix: &Mix) -> Job {
+        Box::pin(finals::recover(self.clone(), mix.clone()))
+    }
+
+    /// To be run when all other jobs have ended: reads every partition to its end, and asks where the
+    /// groups are.
     pub fn read_all(&self, mix: &Mix) -> Vec<Job> {
         let mut jobs: Vec<Job> = Vec::new();
         for target in &mix.targets {
@@ -161,6 +213,9 @@ impl Work {
                 let job = finals::read(self.clone(), target.topic.clone(), partition);
                 jobs.push(Box::pin(job));
             }
+        }
+        if mix.members > 0 {
+            jobs.push(Box::pin(members::settle(self.clone(), mix.of_groups())));
         }
         jobs
     }
@@ -216,6 +271,15 @@ impl Work {
     async fn pause(&self, mean: Duration) {
         clock::sleep(rng::duration_below(mean * 2)).await;
     }
+}
+
+/// Every partition of some topics.
+fn places(targets: &[Target]) -> Vec<TopicPartition> {
+    let of = |target: &Target| {
+        let topic = target.topic.clone();
+        (0..target.partitions).map(move |p| TopicPartition::new(topic.clone(), p))
+    };
+    targets.iter().flat_map(of).collect()
 }
 
 /// One time in `n`.

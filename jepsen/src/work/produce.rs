@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use seriatim_client::{
-    Client, ClientError, Compression, Delivered, Delivery, Producer, ProducerRecord,
+    Client, ClientError, Compression, Delivered, Delivery, ErrorCode, Producer, ProducerRecord,
     partition_for_key,
 };
 use seriatim_runtime::{clock, rng};
@@ -90,6 +90,20 @@ fn expect_transient(work: &Work, error: &ClientError) {
         let told = super::actor::told(error);
         work.recorder()
             .impossible(format!("a producer cannot begin: {told}"));
+    }
+}
+
+/// A record for a topic that exists fails for want of an answer, or with its session.
+fn expect_documented(work: &Work, error: &ClientError) {
+    let session_lost = matches!(
+        error.code(),
+        Some(ErrorCode::OutOfOrderSequence | ErrorCode::UnknownProducer)
+    );
+    let abandoned = matches!(error, ClientError::Abandoned { .. });
+    if !(error.is_retryable() || session_lost || abandoned) {
+        let told = super::actor::told(error);
+        work.recorder()
+            .impossible(format!("a record cannot be sent: {told}"));
     }
 }
 
@@ -207,7 +221,10 @@ fn note(work: &Work, sent: Sent) -> Actor {
             send.offset = Some(delivered.offset.0);
             actor.ok(pending, Action::Send(send));
         }
-        Err(error) => actor.failed(pending, Action::Send(send), &error),
+        Err(error) => {
+            expect_documented(work, &error);
+            actor.failed(pending, Action::Send(send), &error);
+        }
     }
     actor
 }

@@ -88,8 +88,19 @@ impl Broker {
                 format!("topic '{topic}' is internal: it is neither read nor written by clients"),
             ));
         }
+        // Looked at before the image is: that of a ready node is complete.
+        let ready = self.cluster.is_ready();
         let image = self.cluster.image();
         let Some(known) = image.topics.get(topic) else {
+            if !ready {
+                return Err(v1::Error::new(
+                    ErrorCode::ReplicaUnavailable,
+                    format!(
+                        "this node has just started and may not have heard of topic '{topic}' \
+                         yet; try again shortly"
+                    ),
+                ));
+            }
             return Err(v1::Error::new(
                 ErrorCode::UnknownTopic,
                 format!("there is no topic '{topic}'; create it first"),

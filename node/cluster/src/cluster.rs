@@ -25,7 +25,7 @@ use crate::{
     error::ClusterError,
     gossip,
     image::{Image, Topic},
-    internal::{GROUPS_PARTITIONS, GROUPS_TOPIC, InternalHost},
+    internal::{GROUPS_TOPIC, InternalHost},
     leaders::{Leader, LeaderTable},
     machine::MetaMachine,
     moving::Moves,
@@ -210,6 +210,12 @@ impl Cluster {
         }
     }
 
+    /// Whether [`ready`](Self::ready) has come true. Until then this node may know an older image than
+    /// it once did, or none: what it lost with its power it hears of again before.
+    pub fn is_ready(&self) -> bool {
+        matches!(*self.inner.phase.borrow(), Phase::Ready)
+    }
+
     /// Waits until this node finds that it cannot be part of the cluster, which may be never.
     /// The process is then to print the error and to exit.
     pub async fn failed(&self) -> ClusterError {
@@ -298,7 +304,7 @@ impl Cluster {
             name: GROUPS_TOPIC.to_owned(),
             // The same for every node, so that those who ask at the same time get the same topic.
             request_id: GROUPS_TOPIC.to_owned(),
-            partitions: GROUPS_PARTITIONS,
+            partitions: self.inner.host.partitions(),
             ..Default::default()
         };
         self.create(intent, deadline).await

@@ -90,6 +90,8 @@ impl Groups {
         request: v1::CommitOffsetsRequest,
         cluster: &Cluster,
     ) -> Result<wire::StoreOffsets, v1::Error> {
+        // Looked at before the image is: that of a ready node is complete.
+        let ready = cluster.is_ready();
         let mut topics = self.0.topics(&cluster.image());
         let missing = |topics: &Topics| {
             let mut offsets = request.offsets.iter();
@@ -108,6 +110,14 @@ impl Groups {
         }
         if let Some((tp, there)) = missing(&topics) {
             return Err(match there {
+                None if !ready => v1::Error::new(
+                    ErrorCode::ReplicaUnavailable,
+                    format!(
+                        "this node has just started and may not have heard of topic '{}' yet; try \
+                         again shortly",
+                        tp.topic
+                    ),
+                ),
                 None => v1::Error::new(
                     ErrorCode::UnknownTopic,
                     format!("there is no topic '{}'; create it first", tp.topic),

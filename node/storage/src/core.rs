@@ -10,7 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use seriatim_runtime::task;
+use seriatim_runtime::{clock, task};
 
 use crate::{
     LogKey, StorageError,
@@ -49,14 +49,19 @@ impl Core {
         self.logs_dir.join(key.to_string())
     }
 
-    /// Runs disk work beside the executor; in place on a simulated disk.
+    /// Runs disk work beside the executor; in place on a simulated disk, which says how long it took.
     pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         name: &'static str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {
         if self.disk.is_simulated() {
-            work()
+            let done = work();
+            let delay = self.disk.take_delay();
+            if !delay.is_zero() {
+                clock::sleep(delay).await;
+            }
+            done
         } else {
             task::blocking(name, work).await
         }

@@ -42,6 +42,18 @@ struct Waiter {
     /// Empty: everything that came back.
     chosen: Chosen,
     reply: Reply,
+    /// An attempt may have stored it.
+    maybe_applied: bool,
+}
+
+impl Waiter {
+    fn refuse(self, error: ClientError) {
+        let error = match self.maybe_applied {
+            true => error.or_applied_before(),
+            false => error,
+        };
+        answer(self.reply, Err(error));
+    }
 }
 
 struct Flight {
@@ -106,7 +118,11 @@ impl Commits {
         reply: Reply,
     ) {
         match plan::choose(state, offsets) {
-            Ok(chosen) => self.waiting.push(Waiter { chosen, reply }),
+            Ok(chosen) => self.waiting.push(Waiter {
+                chosen,
+                reply,
+                maybe_applied: false,
+            }),
             Err(error) => answer(reply, Err(error)),
         }
     }
@@ -121,10 +137,13 @@ impl Commits {
 
     /// Nobody's commit can succeed any more.
     pub(super) fn drop_waiters(&mut self, error: &ClientError) {
+        for waiter in mem::take(&mut self.waiting) {
+            waiter.refuse(error.clone());
+        }
         let under_way = self.flight.take().map(|flight| flight.waiters);
-        let waiting = mem::take(&mut self.waiting);
-        for waiter in waiting.into_iter().chain(under_way.into_iter().flatten()) {
-            answer(waiter.reply, Err(error.clone()));
+        for mut waiter in under_way.into_iter().flatten() {
+            waiter.maybe_applied = true;
+            waiter.refuse(error.clone());
         }
         self.retry_at = None;
         self.attempt = 0;
@@ -147,7 +166,7 @@ impl Commits {
                 continue;
             }
             if let Err(error) = plan::still_mine(state, &waiter.chosen) {
-                answer(waiter.reply, Err(error));
+                waiter.refuse(error);
                 continue;
             }
             everything |= waiter.chosen.is_empty();
@@ -193,12 +212,15 @@ impl Member {
     }
 
     pub(super) fn on_committed(&mut self, stored: Result<(), ClientError>) {
-        let Some(flight) = self.commits.flight.take() else {
+        let Some(mut flight) = self.commits.flight.take() else {
             return;
         };
         let Err(error) = stored else {
             return self.on_stored(flight);
         };
+        for waiter in &mut flight.waiters {
+            waiter.maybe_applied |= !error.has_no_side_effects();
+        }
         let verdict = judge(&error);
         let keeps = error.code() != Some(v1::ErrorCode::OffsetWentBack);
         tracing::debug!(group = self.shared.group, %error, ?verdict, "commit");
@@ -259,7 +281,7 @@ impl Commits {
 
 fn refuse(waiters: Vec<Waiter>, error: &ClientError) {
     for waiter in waiters {
-        answer(waiter.reply, Err(error.clone()));
+        waiter.refuse(error.clone());
     }
 }
 

@@ -9,12 +9,7 @@ pub(super) async fn begin(stage: &Stage, fault: u64, shape: &Shape) -> anyhow::R
 }
 
 /// A part of the packets that come to a node.
-pub(super) async fn lose(
-    stage: &Stage,
-    fault: u64,
-    node: u64,
-    percent: u8,
-) -> anyhow::Result<()> {
+pub(super) async fn lose(stage: &Stage, fault: u64, node: u64, percent: u8) -> anyhow::Result<()> {
     let rules = vec![Rule::Loss { node, percent }];
     stage.network.begin(fault, rules, &[node]).await
 }

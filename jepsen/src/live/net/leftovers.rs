@@ -25,7 +25,9 @@ fn runs(pid: u32) -> bool {
 pub(super) async fn remove() -> anyhow::Result<Vec<String>> {
     let mut removed = Vec::new();
     let list = tool::run("ip", &["netns", "list"]).await?;
-    let names = list.lines().filter_map(|line| line.split_whitespace().next());
+    let names = list
+        .lines()
+        .filter_map(|line| line.split_whitespace().next());
     for name in names.filter(|name| is_dead(name)) {
         let pids = tool::run("ip", &["netns", "pids", name]).await?;
         for pid in pids.split_whitespace() {

@@ -38,7 +38,10 @@ impl Namespaces {
         ip(&["-n", &switch, "link", "set", "br0", "up"]).await?;
         let link = &this.prefix;
         let _chore = this.janitor.after(&format!("ip link del {link}"))?;
-        ip(&["link", "add", link, "type", "veth", "peer", "name", "p0", "netns", &switch]).await?;
+        ip(&[
+            "link", "add", link, "type", "veth", "peer", "name", "p0", "netns", &switch,
+        ])
+        .await?;
         let own = format!("{}/24", this.gateway());
         ip(&["addr", "add", &own, "dev", link]).await?;
         ip(&["link", "set", link, "up"]).await?;
@@ -61,7 +64,17 @@ impl Namespaces {
     }
 
     async fn plug(&self, port: &str) -> anyhow::Result<()> {
-        ip(&["-n", &self.switch(), "link", "set", port, "master", "br0", "up"]).await
+        ip(&[
+            "-n",
+            &self.switch(),
+            "link",
+            "set",
+            port,
+            "master",
+            "br0",
+            "up",
+        ])
+        .await
     }
 
     /// A namespace for one more node.
@@ -69,8 +82,11 @@ impl Namespaces {
         ensure!(node <= NODES_MAX, "node {node}: at most {NODES_MAX}");
         let (name, switch, port) = (self.name(node), self.switch(), format!("p{node}"));
         self.namespace(&name).await?;
-        ip(&["-n", &name, "link", "add", "eth0", "type", "veth", "peer", "name", &port, "netns", &switch])
-            .await?;
+        ip(&[
+            "-n", &name, "link", "add", "eth0", "type", "veth", "peer", "name", &port, "netns",
+            &switch,
+        ])
+        .await?;
         self.plug(&port).await?;
         let own = format!("{}/24", self.address(node));
         ip(&["-n", &name, "addr", "add", &own, "dev", "eth0"]).await?;

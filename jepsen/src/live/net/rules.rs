@@ -85,7 +85,16 @@ mod tests {
         let empty = rules.table(2, address);
         assert_eq!(empty, "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n");
         let cut = Rule::Cut { from: 1, to: 2 };
-        rules.set(7, vec![cut, Rule::Loss { node: 2, percent: 5 }]);
+        rules.set(
+            7,
+            vec![
+                cut,
+                Rule::Loss {
+                    node: 2,
+                    percent: 5,
+                },
+            ],
+        );
         rules.set(8, vec![cut]);
         assert_eq!(
             rules.table(2, address),

@@ -33,7 +33,9 @@ impl Subnet {
             let free = taken.iter().all(|&(from, to)| to < first || last < from);
             free.then_some(subnet)
         });
-        found.context("all of 10.0.0.0/8 is routed somewhere; free a part of it, or run without root")
+        found.context(
+            "all of 10.0.0.0/8 is routed somewhere; free a part of it, or run without root",
+        )
     }
 
     pub(super) const fn host(self, last: u8) -> Ipv4Addr {

@@ -71,7 +71,11 @@ impl Kind {
 /// For a name that is none.
 pub fn parse(list: &str) -> Result<Vec<Kind>, String> {
     let mut kinds = Vec::new();
-    for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+    for name in list
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+    {
         match name {
             "all" => kinds.extend(Kind::value_variants()),
             "none" => {}
@@ -87,7 +91,10 @@ fn one(name: &str) -> Result<Kind, String> {
     Kind::from_str(name, false).map_err(|_unknown| {
         let names = Kind::value_variants().iter().map(|kind| kind.name());
         let names: Vec<String> = names.collect();
-        format!("'{name}' is no nemesis; choose of all, none, {}", names.join(", "))
+        format!(
+            "'{name}' is no nemesis; choose of all, none, {}",
+            names.join(", ")
+        )
     })
 }
 

@@ -81,7 +81,10 @@ impl fmt::Display for Shape {
             Self::Isolate(node) => write!(f, "node {node} is alone"),
             Self::Halves(left) => write!(f, "{left:?} and the others do not hear each other"),
             Self::Bridge { middle, side } => {
-                write!(f, "{side:?} and the others hear only node {middle} in common")
+                write!(
+                    f,
+                    "{side:?} and the others hear only node {middle} in common"
+                )
             }
             Self::Ring(order) => write!(f, "a ring of {order:?}"),
             Self::OneWay { from, to } => write!(f, "node {to} does not hear node {from}"),

@@ -2,8 +2,10 @@
 //! several executors of one thread share.
 
 pub mod clock;
+mod faults;
 mod network;
 mod pipe;
+mod quality;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -11,3 +13,4 @@ pub mod trace;
 pub mod wakes;
 
 pub use network::{LinkOptions, SimNet};
+pub use quality::Quality;

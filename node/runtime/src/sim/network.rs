@@ -14,6 +14,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 use super::{
     clock,
     pipe::{Pipe, SharedPipe},
+    quality::Quality,
     stream::SimStream,
 };
 use crate::net::{Accept, BoxFuture, Listener, Net, Network, Stream};
@@ -52,7 +53,7 @@ impl Default for LinkOptions {
 /// A network in memory between named hosts. An address is "host:port".
 #[derive(Debug, Clone)]
 pub struct SimNet {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
@@ -62,19 +63,21 @@ pub(super) struct Shared {
 }
 
 #[derive(Debug)]
-struct State {
+pub(super) struct State {
     rng: SmallRng,
-    /// From, to: nothing travels.
-    cut: BTreeSet<(String, String)>,
+    /// From, to: nothing travels. Each a host, or a kind of hosts ([`kind_of`]).
+    pub(super) cut: BTreeSet<(String, String)>,
     /// Hosts without power: they answer nothing, not even with a refusal.
-    dark: BTreeSet<String>,
+    pub(super) dark: BTreeSet<String>,
+    /// Hosts whose links are not as they should be.
+    pub(super) qualities: BTreeMap<String, Quality>,
     listeners: BTreeMap<String, Weak<Mutex<Backlog>>>,
-    connections: Vec<Connection>,
+    pub(super) connections: Vec<Connection>,
     next_port: u32,
 }
 
 #[derive(Debug)]
-struct Connection {
+pub(super) struct Connection {
     from: String,
     to: String,
     there: Weak<Mutex<Pipe>>,
@@ -82,7 +85,7 @@ struct Connection {
 }
 
 impl Connection {
-    fn touches(&self, host: &str) -> bool {
+    pub(super) fn touches(&self, host: &str) -> bool {
         self.from == host || self.to == host
     }
 
@@ -90,12 +93,14 @@ impl Connection {
         self.there.strong_count() + self.back.strong_count() > 0
     }
 
-    fn reset(&self) {
-        for pipe in [&self.there, &self.back] {
-            if let Some(pipe) = pipe.upgrade() {
-                pipe.lock().reset();
-            }
-        }
+    /// The pipes out of `host` and into it, if any end still has them.
+    pub(super) fn of(&self, host: &str) -> (Option<SharedPipe>, Option<SharedPipe>) {
+        let (out, into) = if self.from == host {
+            (&self.there, &self.back)
+        } else {
+            (&self.back, &self.there)
+        };
+        (out.upgrade(), into.upgrade())
     }
 }
 
@@ -105,24 +110,49 @@ struct Backlog {
     acceptor: Option<Waker>,
 }
 
+/// A host's name without its number, which stands for all hosts of its kind.
+fn kind_of(host: &str) -> &str {
+    host.trim_end_matches(|c: char| c.is_ascii_digit())
+}
+
 impl State {
     fn is_cut(&self, from: &str, to: &str) -> bool {
-        self.dark.contains(from)
-            || self.dark.contains(to)
-            || self.cut.contains(&(from.to_owned(), to.to_owned()))
+        if self.dark.contains(from) || self.dark.contains(to) {
+            return true;
+        }
+        !self.cut.is_empty()
+            && [(from, to), (kind_of(from), to), (from, kind_of(to))]
+                .iter()
+                .any(|(from, to)| self.cut.contains(&((*from).to_owned(), (*to).to_owned())))
     }
 
-    /// Holds or releases every pipe as `cut` and `dark` say now.
-    fn refresh(&mut self, at: Duration) {
+    fn quality(&self, from: &str, to: &str) -> Quality {
+        let of = |host| self.qualities.get(host).copied().unwrap_or_default();
+        of(from).and(of(to))
+    }
+
+    /// Brings every pipe to what `cut`, `dark` and `qualities` say now.
+    pub(super) fn refresh(&mut self, at: Duration) {
         self.connections.retain(Connection::alive);
         for c in &self.connections {
+            let quality = self.quality(&c.from, &c.to);
             for (pipe, from, to) in [(&c.there, &c.from, &c.to), (&c.back, &c.to, &c.from)] {
                 let held = self.is_cut(from, to);
                 if let Some(pipe) = pipe.upgrade() {
                     let mut pipe = pipe.lock();
+                    pipe.quality = quality;
                     if pipe.held != held {
                         pipe.hold(held, at);
                     }
+                }
+            }
+            // What was held and now reaches a host that knows nothing of it is answered.
+            for (sends, receives) in [(&c.there, &c.back), (&c.back, &c.there)] {
+                if let (Some(sends), Some(receives)) = (sends.upgrade(), receives.upgrade())
+                    && sends.lock().is_refused()
+                {
+                    sends.lock().break_writer();
+                    receives.lock().break_reader(at);
                 }
             }
         }
@@ -130,13 +160,25 @@ impl State {
 }
 
 impl Shared {
-    /// When `bytes` sent now arrive.
-    pub(super) fn arrival(&self, bytes: usize) -> Duration {
+    /// When `bytes` arrive that leave at `left`.
+    pub(super) fn arrival(&self, left: Duration, bytes: usize, quality: Quality) -> Duration {
         let jitter = u64::try_from(self.options.jitter.as_micros()).unwrap_or(u64::MAX);
-        let jitter = self.state.lock().rng.random_range(0..=jitter);
+        let (jitter, adds) = {
+            let rng = &mut self.state.lock().rng;
+            (rng.random_range(0..=jitter), quality.adds(rng))
+        };
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let sending = bytes.saturating_mul(1_000_000) / self.options.bytes_per_s.max(1);
-        clock::time() + self.options.latency_min + Duration::from_micros(jitter + sending)
+        left + self.options.latency_min + Duration::from_micros(jitter + sending) + adds
+    }
+
+    /// When a packet arrives that is sent now.
+    pub(super) fn soon(&self, quality: Quality) -> Duration {
+        self.arrival(clock::time(), 0, quality)
+    }
+
+    pub(super) fn lock(&self) -> parking_lot::MutexGuard<'_, State> {
+        self.state.lock()
     }
 }
 
@@ -147,6 +189,7 @@ impl SimNet {
             rng: SmallRng::seed_from_u64(seed),
             cut: BTreeSet::new(),
             dark: BTreeSet::new(),
+            qualities: BTreeMap::new(),
             listeners: BTreeMap::new(),
             connections: Vec::new(),
             next_port: 49152,
@@ -165,58 +208,6 @@ impl SimNet {
             name: name.to_owned(),
             shared: Arc::clone(&self.shared),
         }))
-    }
-
-    /// Nothing travels from `from` to `to` any more; connections stall and do not break.
-    pub fn cut_one_way(&self, from: &str, to: &str) {
-        let mut state = self.shared.state.lock();
-        let _new = state.cut.insert((from.to_owned(), to.to_owned()));
-        state.refresh(Duration::ZERO);
-    }
-
-    /// Nothing travels between the two hosts any more.
-    pub fn cut(&self, a: &str, b: &str) {
-        self.cut_one_way(a, b);
-        self.cut_one_way(b, a);
-    }
-
-    /// Ends every cut. What was under way arrives then.
-    pub fn heal(&self) {
-        let at = self.shared.arrival(0);
-        let mut state = self.shared.state.lock();
-        state.cut.clear();
-        state.refresh(at);
-    }
-
-    /// Breaks every connection between the two hosts; both ends get an error.
-    pub fn reset(&self, a: &str, b: &str) {
-        let state = self.shared.state.lock();
-        for c in &state.connections {
-            if c.touches(a) && c.touches(b) {
-                c.reset();
-            }
-        }
-    }
-
-    /// The host loses power: its peers hear nothing more from it, no refusal and no reset.
-    pub fn power_off(&self, host: &str) {
-        let mut state = self.shared.state.lock();
-        let _new = state.dark.insert(host.to_owned());
-        state.refresh(Duration::ZERO);
-    }
-
-    /// The host is back: the connections it had before are broken.
-    pub fn power_on(&self, host: &str) {
-        let at = self.shared.arrival(0);
-        let mut state = self.shared.state.lock();
-        if state.dark.remove(host) {
-            for c in &state.connections {
-                if c.touches(host) {
-                    c.reset();
-                }
-            }
-            state.refresh(at);
-        }
     }
 }
 
@@ -241,7 +232,11 @@ impl HostNet {
     fn attempt(&self, address: &str) -> io::Result<Attempt> {
         let to = host_of(address);
         let mut state = self.shared.state.lock();
-        if state.is_cut(&self.name, to) || state.is_cut(to, &self.name) {
+        let quality = state.quality(&self.name, to);
+        if state.is_cut(&self.name, to)
+            || state.is_cut(to, &self.name)
+            || quality.loses(&mut state.rng)
+        {
             return Ok(Attempt::Silence);
         }
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
@@ -251,9 +246,28 @@ impl HostNet {
         if backlog.waiting.len() >= BACKLOG_MAX {
             return Ok(Attempt::Silence);
         }
+        let ours = self.open(&mut state, &mut backlog, to, quality);
+        if quality.repeats(&mut state.rng) {
+            let ghost = self.open(&mut state, &mut backlog, to, quality);
+            ghost.receives.lock().forget_reader();
+            ghost.sends.lock().forget_writer();
+        }
+        if let Some(acceptor) = backlog.acceptor.take() {
+            acceptor.wake();
+        }
+        Ok(Attempt::Connected(ours))
+    }
+
+    /// Puts a connection before a listener; returns the end of who connects.
+    fn open(
+        &self,
+        state: &mut State,
+        backlog: &mut Backlog,
+        to: &str,
+        quality: Quality,
+    ) -> SimStream {
         let capacity = self.shared.options.buffer_bytes;
-        let there = Pipe::new(capacity, false);
-        let back = Pipe::new(capacity, false);
+        let (there, back) = (Pipe::new(capacity, quality), Pipe::new(capacity, quality));
         state.next_port += 1;
         let peer = format!("{}:{}", self.name, state.next_port);
         state.connections.retain(Connection::alive);
@@ -270,10 +284,7 @@ impl HostNet {
             arrival: None,
         };
         backlog.waiting.push_back((stream(&there, &back), peer));
-        if let Some(acceptor) = backlog.acceptor.take() {
-            acceptor.wake();
-        }
-        Ok(Attempt::Connected(stream(&back, &there)))
+        stream(&back, &there)
     }
 }
 
@@ -308,10 +319,11 @@ impl Network for HostNet {
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Stream>> {
         Box::pin(async move {
             loop {
-                let at = self.shared.arrival(0);
+                let quality = self.shared.lock().quality(&self.name, host_of(address));
+                let at = self.shared.soon(quality);
                 crate::clock::sleep_until(clock::instant(at)).await;
                 if let Attempt::Connected(stream) = self.attempt(address)? {
-                    let at = self.shared.arrival(0);
+                    let at = self.shared.soon(quality);
                     crate::clock::sleep_until(clock::instant(at)).await;
                     return Ok(Stream::simulated(Box::new(stream)));
                 }

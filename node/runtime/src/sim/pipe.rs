@@ -10,6 +10,8 @@ use std::{
 
 use parking_lot::Mutex;
 
+use super::quality::Quality;
+
 /// Bytes on their way.
 #[derive(Debug)]
 struct Segment {
@@ -29,6 +31,17 @@ pub(super) enum Found {
     Later(Duration),
 }
 
+/// What becomes of bytes that are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Far {
+    /// The other end reads them.
+    Reads,
+    /// The other end is gone; its host answers with a reset.
+    Forgot,
+    /// Nobody reads them and nobody says so.
+    Silent,
+}
+
 /// Bytes in flight from one end to the other, in order.
 #[derive(Debug)]
 pub(super) struct Pipe {
@@ -40,10 +53,19 @@ pub(super) struct Pipe {
     last_at: Duration,
     /// When the reader learns that the writer has closed.
     end_at: Option<Duration>,
-    /// Both ends fail from now on.
-    reset: bool,
+    /// When the reader learns that the connection is broken.
+    reader_reset: Option<Duration>,
+    /// The writer knows that the connection is broken.
+    writer_reset: bool,
     /// The reader is gone; its peer learns it unless the network is cut.
     deaf: bool,
+    far: Far,
+    /// What the link between the ends is like.
+    pub(super) quality: Quality,
+    /// What each byte takes in addition, on this connection alone.
+    late: Duration,
+    /// When the link has sent all that it took.
+    sending_until: Duration,
     /// The network between the ends is cut: nothing arrives until it heals.
     pub(super) held: bool,
     reader: Option<Waker>,
@@ -54,16 +76,21 @@ pub(super) struct Pipe {
 pub(super) type SharedPipe = Arc<Mutex<Pipe>>;
 
 impl Pipe {
-    pub(super) fn new(capacity: usize, held: bool) -> SharedPipe {
+    pub(super) fn new(capacity: usize, quality: Quality) -> SharedPipe {
         Arc::new(Mutex::new(Self {
             segments: VecDeque::new(),
             buffered: 0,
             capacity,
             last_at: Duration::ZERO,
             end_at: None,
-            reset: false,
+            reader_reset: None,
+            writer_reset: false,
             deaf: false,
-            held,
+            far: Far::Reads,
+            quality,
+            late: Duration::ZERO,
+            sending_until: Duration::ZERO,
+            held: false,
             reader: None,
             writer: None,
         }))
@@ -76,25 +103,22 @@ impl Pipe {
         out: &mut tokio::io::ReadBuf<'_>,
         waker: &Waker,
     ) -> Poll<io::Result<Found>> {
-        if self.reset {
+        if self.reader_reset.is_some_and(|at| at <= now) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
-        let next = self.segments.front().map(|s| s.at).or(self.end_at);
-        match next {
-            Some(at) if !self.held && at <= now => {
-                let taken = self.take(now, out);
-                if let Some(writer) = self.writer.take() {
-                    writer.wake();
-                }
-                Poll::Ready(Ok(Found::Bytes(taken)))
+        let bytes = self.segments.front().map(|s| s.at).or(self.end_at);
+        let bytes = bytes.filter(|_| !self.held);
+        if bytes.is_some_and(|at| at <= now) {
+            let taken = self.take(now, out);
+            if let Some(writer) = self.writer.take() {
+                writer.wake();
             }
-            next => {
-                self.reader = Some(waker.clone());
-                match next {
-                    Some(at) if !self.held => Poll::Ready(Ok(Found::Later(at))),
-                    _ => Poll::Pending,
-                }
-            }
+            return Poll::Ready(Ok(Found::Bytes(taken)));
+        }
+        self.reader = Some(waker.clone());
+        match bytes.into_iter().chain(self.reader_reset).min() {
+            Some(at) => Poll::Ready(Ok(Found::Later(at))),
+            None => Poll::Pending,
         }
     }
 
@@ -117,6 +141,22 @@ impl Pipe {
         taken
     }
 
+    /// How much may be sent now.
+    pub(super) fn room(&self) -> usize {
+        self.capacity - self.buffered
+    }
+
+    /// When `bytes` that are sent at `now` have left, at the speed of the link.
+    pub(super) fn leaves(&mut self, now: Duration, bytes: usize) -> Duration {
+        let Some(speed) = self.quality.bytes_per_s else {
+            return now + self.late;
+        };
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let sending = Duration::from_micros(bytes.saturating_mul(1_000_000) / speed.max(1));
+        self.sending_until = self.sending_until.max(now) + sending;
+        self.sending_until + self.late
+    }
+
     /// Sends as much of `bytes` as there is room for, to arrive at `at` or later.
     pub(super) fn write(
         &mut self,
@@ -124,13 +164,16 @@ impl Pipe {
         bytes: &[u8],
         waker: &Waker,
     ) -> Poll<io::Result<usize>> {
-        if self.reset {
+        if self.writer_reset {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         if (self.deaf && !self.held) || self.end_at.is_some() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let n = bytes.len().min(self.capacity - self.buffered);
+        if self.far == Far::Silent {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let n = bytes.len().min(self.room());
         if n == 0 && !bytes.is_empty() {
             self.writer = Some(waker.clone());
             return Poll::Pending;
@@ -146,9 +189,9 @@ impl Pipe {
         Poll::Ready(Ok(n))
     }
 
-    /// The writer closes; the reader learns it at `at` or later.
+    /// The writer closes; the reader learns it at `at` or later, unless nobody tells it.
     pub(super) fn close(&mut self, at: Duration) {
-        if self.end_at.is_none() {
+        if self.end_at.is_none() && !self.writer_reset {
             self.last_at = self.last_at.max(at);
             self.end_at = Some(self.last_at);
             self.wake_reader();
@@ -157,15 +200,76 @@ impl Pipe {
 
     /// The reader is gone: writing fails.
     pub(super) fn deafen(&mut self) {
-        self.deaf = true;
-        self.wake_both();
+        if self.far == Far::Reads {
+            self.deaf = true;
+            self.wake_both();
+        }
     }
 
     /// Both ends fail from now on.
     pub(super) fn reset(&mut self) {
-        self.reset = true;
+        self.break_reader(Duration::ZERO);
+        self.break_writer();
         self.segments.clear();
         self.buffered = 0;
+    }
+
+    /// The reader learns at `at` that the connection is broken.
+    pub(super) fn break_reader(&mut self, at: Duration) {
+        self.reader_reset = Some(self.reader_reset.map_or(at, |before| before.min(at)));
+        self.wake_reader();
+    }
+
+    /// The writer learns that the connection is broken.
+    pub(super) fn break_writer(&mut self) {
+        self.writer_reset = true;
+        self.wake_both();
+    }
+
+    /// The reader's host forgets the connection.
+    pub(super) fn forget_reader(&mut self) {
+        self.far = Far::Forgot;
+        self.deaf = false;
+        self.break_reader(Duration::ZERO);
+    }
+
+    /// The writer's host forgets the connection, and what it had sent with it: the reader hears
+    /// nothing more, not even an end.
+    pub(super) fn forget_writer(&mut self) {
+        self.segments.clear();
+        self.buffered = 0;
+        self.end_at = None;
+        self.break_writer();
+    }
+
+    /// Whether something was sent that the other end's host answers with a reset, as far as it gets there.
+    pub(super) fn is_refused(&self) -> bool {
+        self.far == Far::Forgot && !self.held && self.buffered > 0
+    }
+
+    /// Everything sent from now on arrives so much later.
+    pub(super) fn delay(&mut self, late: Duration) {
+        self.late = late;
+    }
+
+    /// Whether [`Pipe::delay`] was called.
+    pub(super) fn is_delayed(&self) -> bool {
+        !self.late.is_zero()
+    }
+
+    /// The writer gives up; what it had sent still arrives, and then the end.
+    pub(super) fn abandon_writer(&mut self) {
+        self.end_at = Some(self.last_at);
+        self.break_writer();
+    }
+
+    /// The reader gives up; its peer may send on and learns nothing.
+    pub(super) fn abandon_reader(&mut self) {
+        self.far = Far::Silent;
+        self.deaf = false;
+        self.segments.clear();
+        self.buffered = 0;
+        self.break_reader(Duration::ZERO);
         self.wake_both();
     }
 

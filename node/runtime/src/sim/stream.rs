@@ -63,13 +63,22 @@ impl AsyncWrite for SimStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let at = self.shared.arrival(buf.len());
-        let written = self.sends.lock().write(at, buf, cx.waker());
-        if let Poll::Ready(Ok(n)) = written {
-            let arrives = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
-            trace::event("send", arrives, buf.get(..n).unwrap_or_default());
+        let now = clock::time();
+        let (left, bytes, quality) = {
+            let mut sends = self.sends.lock();
+            let bytes = buf.len().min(sends.room());
+            (sends.leaves(now, bytes), bytes, sends.quality)
+        };
+        let at = self.shared.arrival(left, bytes, quality);
+        let written = ready!(self.sends.lock().write(at, buf, cx.waker()))?;
+        let arrives = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+        trace::event("send", arrives, buf.get(..written).unwrap_or_default());
+        if self.sends.lock().is_refused() {
+            // The other end's host knows nothing of this connection.
+            self.receives.lock().break_reader(at);
+            self.sends.lock().break_writer();
         }
-        written
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -81,7 +90,8 @@ impl AsyncWrite for SimStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let at = self.shared.arrival(0);
+        let quality = self.sends.lock().quality;
+        let at = self.shared.soon(quality);
         self.sends.lock().close(at);
         Poll::Ready(Ok(()))
     }
@@ -89,7 +99,8 @@ impl AsyncWrite for SimStream {
 
 impl Drop for SimStream {
     fn drop(&mut self) {
-        let at = self.shared.arrival(0);
+        let quality = self.sends.lock().quality;
+        let at = self.shared.soon(quality);
         self.sends.lock().close(at);
         self.receives.lock().deafen();
     }

@@ -1,5 +1,6 @@
 //! A disk in memory whose faults follow from a seed.
 
+mod faults;
 mod files;
 mod names;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 use seriatim_runtime::sim::trace;
 
 use self::{
+    faults::{Faults, Room},
     files::Inode,
     names::{NameOp, Names, Node},
 };
@@ -41,13 +43,7 @@ struct State {
     locked: BTreeSet<PathBuf>,
     /// Handles of an earlier epoch belong to a dead process and fail.
     epoch: u64,
-    full: bool,
-    sync_time: Duration,
-    /// Syncs that were not waited for yet.
-    delay: Duration,
-    failing_writes: u32,
-    failing_syncs: u32,
-    lies: bool,
+    faults: Faults,
 }
 
 impl SimDisk {
@@ -59,12 +55,7 @@ impl SimDisk {
             names: Names::default(),
             locked: BTreeSet::new(),
             epoch: 0,
-            full: false,
-            sync_time: Duration::ZERO,
-            delay: Duration::ZERO,
-            failing_writes: 0,
-            failing_syncs: 0,
-            lies: false,
+            faults: Faults::default(),
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -82,37 +73,25 @@ impl SimDisk {
         let mut state = self.state.lock();
         state.end_process();
         let State {
-            rng, inodes, names, ..
+            rng,
+            inodes,
+            names,
+            faults,
+            ..
         } = &mut *state;
+        faults.turn_on();
         names.crash(rng);
         for inode in inodes {
             inode.crash(rng);
         }
     }
 
-    /// While full, no file grows and nothing is created.
-    pub fn set_full(&self, full: bool) {
-        self.state.lock().full = full;
-    }
-
-    /// How long each sync takes from now on.
-    pub fn set_sync_time(&self, sync_time: Duration) {
-        self.state.lock().sync_time = sync_time;
-    }
-
-    /// The next `count` writes fail.
-    pub fn fail_writes(&self, count: u32) {
-        self.state.lock().failing_writes = count;
-    }
-
-    /// The next `count` syncs fail.
-    pub fn fail_syncs(&self, count: u32) {
-        self.state.lock().failing_syncs = count;
-    }
-
-    /// A planted bug, to prove that a harness finds it: syncs answer at once and do nothing.
-    pub fn lie_about_syncs(&self, lies: bool) {
-        self.state.lock().lies = lies;
+    /// The disk is replaced by an empty one.
+    pub fn wipe(&self) {
+        let mut state = self.state.lock();
+        state.end_process();
+        state.inodes.clear();
+        state.names = Names::default();
     }
 
     /// Flips one bit in a random file that `choose` picks by its name and size; says where, unless
@@ -145,7 +124,7 @@ impl State {
     fn end_process(&mut self) {
         self.epoch += 1;
         self.locked.clear();
-        self.delay = Duration::ZERO;
+        self.faults.end_process();
     }
 
     fn inode(&mut self, inode: usize, epoch: u64) -> io::Result<&mut Inode> {
@@ -157,7 +136,7 @@ impl State {
     }
 
     fn create(&mut self, path: &Path) -> io::Result<usize> {
-        if self.full {
+        if self.faults.write()?.is_full() {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.names.expect_parent(path)?;
@@ -169,20 +148,9 @@ impl State {
     }
 }
 
-/// Counts one failure down.
-fn fails(left: &mut u32) -> bool {
-    let fails = *left > 0;
-    *left = left.saturating_sub(1);
-    fails
-}
-
 /// A file and a position in it as one number, for the trace.
 fn file_number(inode: usize, position: usize) -> u64 {
     (len64(inode) << 40) | len64(position)
-}
-
-fn broken() -> io::Error {
-    io::Error::other("simulated I/O error")
 }
 
 impl Disk for SimDisk {
@@ -217,7 +185,7 @@ impl Disk for SimDisk {
                 None => missing.push(dir.to_owned()),
             }
         }
-        if state.full && !missing.is_empty() {
+        if !missing.is_empty() && state.faults.write()?.is_full() {
             return Err(io::ErrorKind::StorageFull.into());
         }
         for dir in missing.into_iter().rev() {
@@ -272,19 +240,14 @@ impl Disk for SimDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
-        if fails(&mut state.failing_syncs) {
-            return Err(broken());
-        }
-        let took = state.sync_time;
-        state.delay += took;
-        if !state.lies {
+        if state.faults.sync()? {
             state.names.sync(dir);
         }
         Ok(())
     }
 
     fn free_space(&self, _path: &Path) -> io::Result<u64> {
-        Ok(if self.state.lock().full {
+        Ok(if self.state.lock().faults.is_full() {
             0
         } else {
             FREE_BYTES
@@ -311,7 +274,7 @@ impl Disk for SimDisk {
     }
 
     fn take_delay(&self) -> Duration {
-        std::mem::take(&mut self.state.lock().delay)
+        self.state.lock().faults.take_delay()
     }
 }
 
@@ -354,6 +317,8 @@ impl SimFile {
 impl DiskFile for SimFile {
     fn read_at(&self, position: u64, len: usize) -> io::Result<Vec<u8>> {
         let mut state = self.state.lock();
+        let _alive = state.inode(self.inode, self.epoch)?;
+        state.faults.read()?;
         let inode = state.inode(self.inode, self.epoch)?;
         Ok(inode.read(len_usize(position), len))
     }
@@ -361,20 +326,18 @@ impl DiskFile for SimFile {
     fn write_at(&self, position: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
         self.expect_writable()?;
         let mut state = self.state.lock();
-        if fails(&mut state.failing_writes) {
-            return Err(broken());
-        }
-        let full = state.full;
+        let _alive = state.inode(self.inode, self.epoch)?;
+        let room = state.faults.write()?;
         let inode = state.inode(self.inode, self.epoch)?;
         let mut bytes = Vec::with_capacity(slices.iter().map(|s| s.len()).sum());
         slices
             .iter()
             .for_each(|slice| bytes.extend_from_slice(slice));
         let position = len_usize(position);
-        let room = if full {
-            inode.len().saturating_sub(position)
-        } else {
-            bytes.len()
+        let room = match room {
+            Room::Enough => bytes.len(),
+            Room::None => inode.len().saturating_sub(position),
+            Room::Half => bytes.len() / 2,
         };
         let short = room < bytes.len();
         bytes.truncate(room);
@@ -388,16 +351,10 @@ impl DiskFile for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.state.lock();
-        if fails(&mut state.failing_syncs) {
-            return Err(broken());
-        }
-        let took = state.sync_time;
-        state.delay += took;
-        let lies = state.lies;
+        let _alive = state.inode(self.inode, self.epoch)?;
         trace::event("sync", file_number(self.inode, 0), &[]);
-        let inode = state.inode(self.inode, self.epoch)?;
-        if !lies {
-            inode.sync();
+        if state.faults.sync()? {
+            state.inode(self.inode, self.epoch)?.sync();
         }
         Ok(())
     }
@@ -410,9 +367,10 @@ impl DiskFile for SimFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.expect_writable()?;
         let mut state = self.state.lock();
-        let full = state.full;
+        let _alive = state.inode(self.inode, self.epoch)?;
+        let room = state.faults.write()?;
         let inode = state.inode(self.inode, self.epoch)?;
-        if full && len > len64(inode.len()) {
+        if room.is_full() && len > len64(inode.len()) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         inode.set_len(len_usize(len));
