@@ -19,7 +19,7 @@ use seriatim_jepsen::{
         run::{Trace, Verdict, run as run_seed},
     },
 };
-use seriatim_runtime::sim::trace;
+use seriatim_runtime::{mark, sim::trace};
 
 use super::{
     Clean, Outcome,
@@ -100,6 +100,9 @@ fn outcome(verdict: &Verdict, panics: Vec<String>) -> SeedOutcome {
         checks,
         counts: counts.map(|(name, n)| (name.to_owned(), n)).into(),
         faults: totals.faults.clone(),
+        marks: mark::visits()
+            .map(|(name, visits)| (name.to_owned(), visits))
+            .collect(),
         virtual_ms: u64::try_from(verdict.took.as_millis()).unwrap_or(u64::MAX),
         recovered_ms: recovered_ms(&verdict.history),
         history: format!("{:016x}", digest(&verdict.history)),
