@@ -112,7 +112,7 @@ impl Options {
                 _ => self.nodes + u64::from(operator),
             },
             partitions: if seed % 5 == 4 { 1 } else { self.partitions },
-            retention: seed % 4 < 2,
+            retention: seed % 4 == 2 || seed % 8 == 3,
             shards: if seed % 16 == 7 { 8 } else { self.shards },
             operator,
             real: seed % 3 == 2,
