@@ -137,6 +137,11 @@ impl Faults {
         Ok(())
     }
 
+    /// A change of names that needs no room.
+    pub(super) fn name(&mut self) -> io::Result<()> {
+        self.count()
+    }
+
     pub(super) fn take_delay(&mut self) -> Duration {
         std::mem::take(&mut self.delay)
     }
