@@ -8,6 +8,7 @@ pub mod check;
 pub mod entropy;
 pub mod history;
 pub mod live;
+pub mod mutants;
 pub mod panics;
 pub mod report;
 pub mod sim;

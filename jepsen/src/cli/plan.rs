@@ -78,7 +78,7 @@ impl Plan {
     }
 
     /// Those that decide what happens, without where it is written.
-    fn decisive(&self, given: &Given) -> Vec<OsString> {
+    pub(crate) fn decisive(&self, given: &Given) -> Vec<OsString> {
         let mut args: Vec<OsString> = vec!["--seconds".into(), self.seconds.to_string().into()];
         if self.plant_lying_disks {
             args.push("--plant-lying-disks".into());

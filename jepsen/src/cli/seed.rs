@@ -13,7 +13,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use seriatim_jepsen::{
     check::Finding,
     history::{Action, FaultPhase, History, Kind},
-    panics,
+    panics, report,
     sim::{
         outcome::{Check, NO_PANICS, Outcome as SeedOutcome},
         run::{Trace, Verdict, run as run_seed},
@@ -162,7 +162,5 @@ fn save(verdict: &Verdict, dir: &Path) -> anyhow::Result<()> {
         .history
         .save(&history)
         .with_context(|| format!("write {}", history.display()))?;
-    let judged = folder.join("verdict.json");
-    fs::write(&judged, serde_json::to_string_pretty(&verdict.verdict)?)
-        .with_context(|| format!("write {}", judged.display()))
+    report::save(&folder, &verdict.history, &verdict.verdict)
 }

@@ -63,7 +63,7 @@ pub(crate) struct Args {
     no_shrink: bool,
 }
 
-fn seeds(text: &str) -> Result<Range<u64>, String> {
+pub(super) fn seeds(text: &str) -> Result<Range<u64>, String> {
     let (from, to) = text
         .split_once("..")
         .ok_or("write A..B, such as 0..100 for the seeds 0 to 99")?;
