@@ -101,7 +101,7 @@ fn outcome(verdict: &Verdict, panics: Vec<String>) -> SeedOutcome {
         counts: counts.map(|(name, n)| (name.to_owned(), n)).into(),
         faults: totals.faults.clone(),
         marks: mark::visits()
-            .map(|(name, hits)| (name.to_owned(), hits))
+            .map(|(name, visits)| (name.to_owned(), visits))
             .collect(),
         virtual_ms: u64::try_from(verdict.took.as_millis()).unwrap_or(u64::MAX),
         recovered_ms: recovered_ms(&verdict.history),

@@ -3,6 +3,7 @@
 
 use std::{ops::Range, path::Path, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use seriatim_broker::{Broker, BrokerLimits, MemberStream};
 use seriatim_cluster::{Cluster, ClusterOptions};
 use seriatim_consensus::{Consensus, ConsensusOptions, Lane};

@@ -310,7 +310,7 @@ async fn known_end(client: &Client, node: u64, partition: i32) -> Option<u64> {
 }
 
 /// Where to go on, if the log now begins after `position`.
-fn removed(error: &v1::Error, position: i64) -> Option<i64> {
+pub(super) fn removed(error: &v1::Error, position: i64) -> Option<i64> {
     let start = error.log_start_offset.filter(|start| *start > position);
     start.filter(|_| error.code() == v1::ErrorCode::OffsetOutOfRange)
 }
