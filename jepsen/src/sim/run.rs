@@ -182,6 +182,7 @@ fn run_here(seed: u64, options: &Options) -> io::Result<Verdict> {
     let took = run.world.now();
     let recorder = run.recorder.clone();
     let header = run.header(seed);
+    run.machines.views().clear();
     drop(run);
     let trace = trace::end().unwrap_or_default();
     let history = History {
