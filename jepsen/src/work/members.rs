@@ -41,16 +41,19 @@ const COMMIT_EVERY: Duration = Duration::from_millis(300);
 pub(super) async fn seat(work: Work, group: &'static str, targets: Vec<Target>, number: usize) {
     while let Some(client) = work.client().await {
         while !work.stopping() {
+            // Whoever comes back under an instance id is the same member, with the same grants.
+            let instance = one_in(4).then(|| format!("{group}-{number}"));
+            let name = instance.clone();
             let mut member = Member {
                 work: &work,
                 actor: Actor::new(work.recorder()),
                 group,
-                name: format!("m{}", work.label()),
+                name: name.unwrap_or_else(|| format!("m{}", work.label())),
                 begun: BTreeMap::new(),
                 given_up: BTreeSet::new(),
                 done: BTreeMap::new(),
             };
-            if let Some(consumer) = member.join(&client, &targets, number).await {
+            if let Some(consumer) = member.join(&client, &targets, instance).await {
                 member.live(consumer).await;
             }
             work.pause(Duration::from_millis(700)).await;
@@ -88,7 +91,7 @@ impl Member<'_> {
         &mut self,
         client: &Client,
         targets: &[Target],
-        number: usize,
+        instance: Option<String>,
     ) -> Option<GroupConsumer> {
         let strategies = [Strategy::Sticky, Strategy::Range, Strategy::RoundRobin];
         let mut builder = Consumer::group(client, self.group)
@@ -97,8 +100,8 @@ impl Member<'_> {
             .rebalance_timeout(REBALANCE)
             .strategy(any(&strategies).copied().unwrap_or_default())
             .auto_commit(self.automatic().then_some(COMMIT_EVERY));
-        if one_in(4) {
-            builder = builder.instance_id(format!("{}-{number}", self.group));
+        if let Some(instance) = instance {
+            builder = builder.instance_id(instance);
         }
         let keys: Vec<_> = super::places(targets)
             .iter()
