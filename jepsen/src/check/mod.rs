@@ -19,6 +19,8 @@ mod finder;
 mod highest;
 mod impossible;
 mod inconsistent_offset;
+mod ledger;
+mod linear;
 mod log_start;
 mod lost_write;
 mod nonmonotonic_poll;
@@ -31,6 +33,7 @@ mod producer_order;
 mod real_time;
 mod recovery;
 mod refused_absent;
+mod register;
 mod replicas;
 mod stale_high_watermark;
 mod unavailability;
@@ -79,6 +82,8 @@ const CHECKERS: &[Checker] = &[
     one_owner::CHECKER,
     processed_twice::CHECKER,
     replicas::CHECKER,
+    register::CHECKER,
+    ledger::CHECKER,
     recovery::CHECKER,
     unavailability::CHECKER,
     impossible::CHECKER,

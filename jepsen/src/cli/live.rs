@@ -2,8 +2,6 @@
 #![expect(clippy::print_stdout, reason = "results go to standard output")]
 
 use std::{
-    fs::File,
-    io::BufWriter,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,9 +10,10 @@ use anyhow::Context as _;
 use seriatim_jepsen::{
     check::check,
     live::{self, Options, Outcome as Run, schedule},
+    report,
 };
 
-use super::{Clean, Outcome};
+use super::{Clean, Outcome, plan::Given};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Live")]
@@ -41,25 +40,23 @@ pub(crate) struct Args {
     /// Keeps to addresses of loopback, as without root.
     #[arg(long)]
     loopback: bool,
-    /// What the schedule is drawn from.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// A folder for everything that the run leaves; made if it is not there.
-    #[arg(long, value_name = "DIR", default_value = "jepsen-out")]
-    out: PathBuf,
 }
 
-pub(crate) fn run(args: Args, schedule: Option<PathBuf>) -> Outcome {
+/// Where a run leaves what it leaves, unless told otherwise.
+const OUT: &str = "jepsen-out";
+
+pub(crate) fn run(args: Args, seed: Option<u64>, given: Given) -> Outcome {
+    let out = given.out.unwrap_or_else(|| PathBuf::from(OUT));
     let options = Options {
         nodes: args.nodes,
         kinds: args.nemesis,
         time: Duration::from_secs(args.time),
-        out: args.out.clone(),
-        seed: args.seed,
+        out: out.clone(),
+        seed: seed.unwrap_or(1),
         binary: args.bin,
         old_binary: args.old_bin,
         rate: args.rate,
-        schedule,
+        schedule: given.schedule,
         loopback: args.loopback,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -68,7 +65,7 @@ pub(crate) fn run(args: Args, schedule: Option<PathBuf>) -> Outcome {
         .context("start the runtime")?;
     let ran = runtime.block_on(live::run(options))?;
     drop(runtime);
-    judge(&args.out, ran)
+    judge(&out, ran)
 }
 
 /// Writes what the run leaves, and prints what it came to.
@@ -84,15 +81,12 @@ fn judge(out: &Path, run: Run) -> Outcome {
     let what = || format!("write {}", path.display());
     history.save(&path).with_context(what)?;
     let verdict = check(&history);
-    let path = out.join("verdict.json");
-    let what = || format!("write {}", path.display());
-    let file = File::create(&path).with_context(what)?;
-    serde_json::to_writer_pretty(BufWriter::new(file), &verdict).with_context(what)?;
+    report::save(out, &history, &verdict)?;
     for why in &left_out {
         println!("left out: {why}");
     }
     println!("{struck} faults, {skipped} left out because another one had the node");
-    println!("{verdict}");
+    println!("{}", report::table(&verdict, &history.ops));
     for finding in &verdict.checkers {
         for (name, value) in &finding.figures {
             println!("{}: {name} {value:.3}", finding.name);

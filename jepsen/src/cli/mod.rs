@@ -3,10 +3,17 @@
 //! Results go to standard output, everything else to standard error; the exit code is 0 only on a
 //! clean verdict, 1 on a broken promise, 2 if the command could not do what it was asked for.
 
+mod campaign;
 mod disk;
 mod live;
+mod mutants;
+mod plan;
+mod progress;
+mod report;
 mod run;
+mod seed;
 mod sim;
+mod table;
 
 use std::process::ExitCode;
 
@@ -21,12 +28,25 @@ use clap::{Parser, Subcommand};
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Plant this bug; `mutants/` has them all.
+    #[cfg(feature = "mutants")]
+    #[arg(long, global = true, env = "SERIATIM_MUTANT", value_name = "NAME")]
+    mutant: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Break clusters under load and judge what their clients saw.
     Run(run::Args),
+    /// Write one page about a run: `DIR/report.html`.
+    Report(report::Args),
+    /// Run many seeds, stopping and going on at will, and sum up campaigns and runs.
+    Campaign(campaign::Args),
+    /// Plant bugs in the product, one after the other, and see each refused by a checker.
+    Mutants(mutants::Args),
+    /// Run one seed in this process and tell the result as JSON: what `run` starts.
+    #[command(hide = true)]
+    Seed(seed::Args),
     /// Be a disk that can be told to fail, for one node of a live run.
     #[command(hide = true)]
     FuseDisk(disk::Args),
@@ -48,22 +68,33 @@ pub(crate) fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+    #[cfg(feature = "mutants")]
+    if let Some(name) = &cli.mutant
+        && let Err(error) = seriatim_runtime::mutant::choose(name)
+    {
+        report(&error.into());
+        return ExitCode::from(2);
+    }
     let outcome = match cli.command {
         Command::Run(args) => run::run(args),
+        Command::Report(args) => report::run(&args),
+        Command::Campaign(args) => campaign::run(&args),
+        Command::Mutants(args) => mutants::run(&args),
+        Command::Seed(args) => seed::run(&args),
         Command::FuseDisk(args) => disk::run(&args),
     };
     match outcome {
         Ok(Clean(true)) => ExitCode::SUCCESS,
         Ok(Clean(false)) => ExitCode::FAILURE,
         Err(error) => {
-            report(&error);
+            say(&error);
             ExitCode::from(2)
         }
     }
 }
 
 #[expect(clippy::print_stderr, reason = "an error of the command itself")]
-fn report(error: &anyhow::Error) {
+fn say(error: &anyhow::Error) {
     eprintln!("error: {error:#}");
 }
 

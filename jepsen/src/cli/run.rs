@@ -2,7 +2,7 @@
 
 use clap::ArgGroup;
 
-use super::{Outcome, live, sim};
+use super::{Outcome, live, plan::Given, sim};
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]
@@ -25,13 +25,18 @@ pub(crate) struct Args {
     live: bool,
     #[command(flatten)]
     in_live: live::Args,
+    /// The seed: in simulation a single one, of which everything is told; live 1 unless given.
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    #[command(flatten)]
+    given: Given,
 }
 
 pub(crate) fn run(args: Args) -> Outcome {
     debug_assert!(args.sim != args.live, "the group demands one world");
     if args.live {
-        live::run(args.in_live, args.in_sim.schedule)
+        live::run(args.in_live, args.seed, args.given)
     } else {
-        sim::run(args.in_sim)
+        sim::run(&args.in_sim, args.seed, &args.given)
     }
 }

@@ -64,6 +64,8 @@ pub enum Workload {
     Idempotent,
     /// Sends on condition: those with [`Send::expected_end`].
     Conditional,
+    /// Keys to which all sends are on condition.
+    Ledger,
     /// Polls of keys by assignment, while others append.
     Consume,
     /// Polls of members of a group: those with [`Poll::group`].

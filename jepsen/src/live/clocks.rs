@@ -64,7 +64,13 @@ impl Clock {
         // In one piece, so that nobody reads half of it.
         let new = self.file.with_extension("new");
         std::fs::write(&new, format!("{sign}{seconds}.{ms:03}s\n"))
-            .and_then(|()| seriatim_storage::disk::Disk::rename(&seriatim_storage::disk::PosixDisk, &new, &self.file))
+            .and_then(|()| {
+                seriatim_storage::disk::Disk::rename(
+                    &seriatim_storage::disk::PosixDisk,
+                    &new,
+                    &self.file,
+                )
+            })
             .with_context(|| format!("write {}", self.file.display()))
     }
 }
@@ -86,9 +92,15 @@ mod tests {
         }
         let date = |clock: Option<&Clock>| {
             let mut command = std::process::Command::new("date");
-            let command = command.arg("+%s").envs(clock.map(Clock::environment).unwrap_or_default());
+            let command = command
+                .arg("+%s")
+                .envs(clock.map(Clock::environment).unwrap_or_default());
             let output = command.output().unwrap();
-            String::from_utf8(output.stdout).unwrap().trim().parse::<i64>().unwrap()
+            String::from_utf8(output.stdout)
+                .unwrap()
+                .trim()
+                .parse::<i64>()
+                .unwrap()
         };
         let off = date(Some(&clock)) - date(None);
         assert!((-3_602..=-3_599).contains(&off), "{off}");

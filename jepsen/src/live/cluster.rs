@@ -73,7 +73,11 @@ impl Cluster {
     /// Whether a node may end by itself from now on.
     pub(super) fn excuse(&self, node: u64, excused: bool) {
         let mut all = self.excused.lock();
-        let _changed = if excused { all.insert(node) } else { all.remove(&node) };
+        let _changed = if excused {
+            all.insert(node)
+        } else {
+            all.remove(&node)
+        };
     }
 
     /// Bits flipped on the disk of a node.

@@ -117,7 +117,9 @@ async fn network(
     let Some(why) = obstacle else {
         return Network::namespaces(janitor.clone()).await;
     };
-    left_out.push(format!("network namespaces: {why}; nodes are on loopback, behind a proxy"));
+    left_out.push(format!(
+        "network namespaces: {why}; nodes are on loopback, behind a proxy"
+    ));
     Ok(Network::loopback())
 }
 
@@ -137,7 +139,10 @@ async fn play(options: &Options, folder: &Path, janitor: &Janitor) -> anyhow::Re
         binary: oldest,
         newest,
         proxied: has(Kind::Proxy),
-        disk_seed: kinds.iter().any(|kind| kind.is_disk()).then_some(options.seed),
+        disk_seed: kinds
+            .iter()
+            .any(|kind| kind.is_disk())
+            .then_some(options.seed),
         clocks: has(Kind::Clock),
     };
     if has(Kind::Upgrade) && options.old_binary.is_none() {
@@ -300,7 +305,9 @@ impl<'a> Run<'a> {
     /// Faults, all of which end when the time is over.
     async fn faults(&self, schedule: &Schedule, began: Instant) {
         let end = async {
-            self.nemesis.or_enough(clock::sleep_until(began + self.options.time)).await;
+            self.nemesis
+                .or_enough(clock::sleep_until(began + self.options.time))
+                .await;
             self.nemesis.enough();
         };
         let ((), ()) = tokio::join!(end, self.nemesis.play(schedule, began));

@@ -3,20 +3,20 @@
 
 use std::{ops::Range, path::Path, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use seriatim_broker::{Broker, BrokerLimits, MemberStream};
 use seriatim_cluster::{Cluster, ClusterOptions};
 use seriatim_consensus::{Consensus, ConsensusOptions, Lane};
 use seriatim_gateway::grpc;
 use seriatim_groups::{GroupOptions, Groups};
 use seriatim_proto::{
-    batch::{HEADER_BYTES, RecordBatch},
+    batch::{BatchHeader, HEADER_BYTES, RecordBatch},
     ids::{NodeId, Offset, ProducerId, TopicPartition},
     v1,
 };
 use seriatim_runtime::{
     clock,
     net::Net,
+    sim::trace,
     task::{self, TaskGroup},
 };
 use seriatim_storage::{Storage, StorageOptions, disk::sim::SimDisk};
@@ -57,6 +57,8 @@ pub struct NodeSpec {
     pub views: Views,
     /// A planted bug: producer sessions are ignored, so that a retry is stored twice.
     pub forgets_producers: bool,
+    /// Shards of the consumer groups.
+    pub shards: u32,
     /// Whether it serves gRPC, which costs work even if nobody calls.
     pub grpc: bool,
 }
@@ -154,7 +156,11 @@ async fn start(spec: &NodeSpec, tasks: &TaskGroup) -> anyhow::Result<Running> {
         retention_interval: RETENTION,
         ..ClusterOptions::default()
     };
-    let groups = Groups::new(storage.clone(), GroupOptions::default());
+    let of_groups = GroupOptions {
+        shards: spec.shards,
+        ..GroupOptions::default()
+    };
+    let groups = Groups::new(storage.clone(), of_groups);
     let cluster = Cluster::start(
         options,
         storage.clone(),
@@ -267,7 +273,7 @@ async fn member_line(
     }
 }
 
-/// FNV-1a over the batches of this node's replica, stamped headers included.
+/// Over the batches of this node's replica, stamped headers included.
 async fn digest(broker: &Broker, tp: &TopicPartition, range: Range<Offset>) -> Option<u64> {
     let end = range.end;
     let partition = broker.cluster().partition(tp)?;
@@ -278,24 +284,21 @@ async fn digest(broker: &Broker, tp: &TopicPartition, range: Range<Offset>) -> O
     while from < end {
         let log = partition.group().log();
         let batches = log.read_batches(from, end, 1 << 20).await.ok()?;
-        let bytes: Vec<u8> = batches.into_iter().flatten().collect();
-        from = end_of(Bytes::from(bytes.clone()))?;
-        for byte in bytes {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let begun = from;
+        // Batch by batch: nodes may cut the same log into other pieces.
+        for mut bytes in batches {
+            while bytes.len() >= HEADER_BYTES {
+                let header = BatchHeader::parse(&bytes).ok()?;
+                from = header.next_offset();
+                let batch = bytes.split_to(header.total_bytes().min(bytes.len()));
+                hash = trace::hash(hash, &batch);
+            }
+        }
+        if from <= begun {
+            return None;
         }
     }
     Some(hash)
-}
-
-/// The offset after the last of whole batches.
-fn end_of(mut bytes: Bytes) -> Option<Offset> {
-    let mut end = None;
-    while bytes.len() >= HEADER_BYTES {
-        let header = seriatim_proto::batch::BatchHeader::parse(&bytes).ok()?;
-        end = Some(header.next_offset());
-        drop(bytes.split_to(header.total_bytes().min(bytes.len())));
-    }
-    end
 }
 
 fn forget_producers(call: &mut Call) {

@@ -153,11 +153,17 @@ impl Filesystem for Fs {
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        done(reply, self.image(|image| image.remove(parent.0, name, false)));
+        done(
+            reply,
+            self.image(|image| image.remove(parent.0, name, false)),
+        );
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        done(reply, self.image(|image| image.remove(parent.0, name, true)));
+        done(
+            reply,
+            self.image(|image| image.remove(parent.0, name, true)),
+        );
     }
 
     fn rename(
@@ -329,8 +335,21 @@ impl Filesystem for Fs {
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         let (used, full) = self.image(|image| (image.used_bytes(), image.full));
         let block = u64::from(BLOCK_BYTES);
-        let free = if full { 0 } else { DISK_BYTES.saturating_sub(used) / block };
-        reply.statfs(DISK_BYTES / block, free, free, 0, 0, BLOCK_BYTES, NAME_BYTES, BLOCK_BYTES);
+        let free = if full {
+            0
+        } else {
+            DISK_BYTES.saturating_sub(used) / block
+        };
+        reply.statfs(
+            DISK_BYTES / block,
+            free,
+            free,
+            0,
+            0,
+            BLOCK_BYTES,
+            NAME_BYTES,
+            BLOCK_BYTES,
+        );
     }
 
     fn access(&self, _req: &Request, ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {

@@ -241,7 +241,10 @@ mod tests {
     fn a_file_needs_two_syncs_to_survive() {
         let store = tempfile::tempdir().unwrap();
         let mut image = Image::new(store.path(), 1);
-        let (a, b) = (image.create(ROOT, name("a")).unwrap(), image.create(ROOT, name("b")).unwrap());
+        let (a, b) = (
+            image.create(ROOT, name("a")).unwrap(),
+            image.create(ROOT, name("b")).unwrap(),
+        );
         image.write(a, 0, b"bytes").unwrap();
         image.write(b, 0, b"bytes").unwrap();
         image.sync(b).unwrap();
@@ -301,7 +304,16 @@ mod tests {
             files.push(ino);
         }
         assert!(image.rot(3).unwrap().contains("/logs/g4-r5/0.seg@"));
-        let sum = |ino| image.file(ino).unwrap().read(0, 1_000).unwrap().iter().map(|b| u64::from(*b)).sum::<u64>();
+        let sum = |ino| {
+            image
+                .file(ino)
+                .unwrap()
+                .read(0, 1_000)
+                .unwrap()
+                .iter()
+                .map(|b| u64::from(*b))
+                .sum::<u64>()
+        };
         assert_eq!(sum(files[0]), 0);
         assert_ne!(sum(files[1]), 0);
     }

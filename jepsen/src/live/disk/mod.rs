@@ -36,7 +36,10 @@ const ANSWER: Duration = Duration::from_secs(20);
 
 /// Why there are no such disks here, if so.
 pub(super) fn obstacle() -> Option<String> {
-    let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    let device = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse");
     if let Err(error) = device {
         return Some(format!("/dev/fuse: {error}; load the kernel module fuse"));
     }

@@ -128,7 +128,12 @@ impl Names {
         let mut reachable = BTreeSet::from([ROOT]);
         let mut next = vec![ROOT];
         while let Some(folder) = next.pop() {
-            for &ino in self.durable.get(&folder).into_iter().flat_map(Folder::values) {
+            for &ino in self
+                .durable
+                .get(&folder)
+                .into_iter()
+                .flat_map(Folder::values)
+            {
                 if reachable.insert(ino) {
                     next.push(ino);
                 }
@@ -215,11 +220,17 @@ mod tests {
         names.sync(2);
         names.crash(Loss::All, &mut rng());
         // Its creation was synced, the rename was not.
-        assert_eq!((names.get(2, name("a")), names.get(3, name("b"))), (Some(4), None));
+        assert_eq!(
+            (names.get(2, name("a")), names.get(3, name("b"))),
+            (Some(4), None)
+        );
         names.rename((2, name("a")), (3, name("b")));
         names.sync(3);
         names.crash(Loss::All, &mut rng());
-        assert_eq!((names.get(2, name("a")), names.get(3, name("b"))), (None, Some(4)));
+        assert_eq!(
+            (names.get(2, name("a")), names.get(3, name("b"))),
+            (None, Some(4))
+        );
     }
 
     #[test]

@@ -103,7 +103,10 @@ impl Pages {
             }
             let start = page * PAGE_BYTES;
             let end = (start + PAGE_BYTES).min(self.durable_len).min(self.len);
-            let was = self.read(start, usize::try_from(end.saturating_sub(start)).unwrap_or(0))?;
+            let was = self.read(
+                start,
+                usize::try_from(end.saturating_sub(start)).unwrap_or(0),
+            )?;
             let _none = self.before.insert(page, was);
         }
         Ok(())
@@ -116,7 +119,11 @@ impl Pages {
             Loss::Nothing => true,
             Loss::Some => rng.random_range(0..2) == 0,
         };
-        let len = if keeps_len { self.len } else { self.durable_len };
+        let len = if keeps_len {
+            self.len
+        } else {
+            self.durable_len
+        };
         self.file.set_len(self.len.max(self.durable_len))?;
         for (page, mut was) in std::mem::take(&mut self.before) {
             was.resize(usize::try_from(PAGE_BYTES).unwrap_or(0), 0);
@@ -212,7 +219,10 @@ mod tests {
                 kept_and_lost[usize::from(first == 2)] += 1;
             }
         }
-        assert!(kept_and_lost.iter().all(|&count| count > 100), "{kept_and_lost:?}");
+        assert!(
+            kept_and_lost.iter().all(|&count| count > 100),
+            "{kept_and_lost:?}"
+        );
     }
 
     #[test]

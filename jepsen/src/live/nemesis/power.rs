@@ -12,7 +12,9 @@ pub(super) async fn begin(stage: &Stage, nodes: &[u64]) -> anyhow::Result<()> {
 
 /// A disk forgets what was not synced; the process is gone already.
 pub(super) async fn forget(stage: &Stage, node: u64) -> anyhow::Result<()> {
-    let what = stage.disk(node, async |disk| disk.power_loss().await).await?;
+    let what = stage
+        .disk(node, async |disk| disk.power_loss().await)
+        .await?;
     tracing::debug!(node, what, "power loss");
     Ok(())
 }

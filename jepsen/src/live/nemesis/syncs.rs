@@ -15,7 +15,9 @@ pub(super) async fn stuck(stage: &Stage, node: u64, stuck: bool) -> anyhow::Resu
 /// Syncs fail. The node may end: it cannot keep what it promises.
 pub(super) async fn fail(stage: &Stage, node: u64) -> anyhow::Result<()> {
     stage.cluster.excuse(node, true);
-    stage.disk(node, async |disk| disk.failing(true).await).await
+    stage
+        .disk(node, async |disk| disk.failing(true).await)
+        .await
 }
 
 /// What a failed sync has not written is lost; then all is well, and the node starts again.
@@ -26,7 +28,9 @@ pub(super) async fn heal(stage: &Stage, node: u64) -> anyhow::Result<()> {
             process.kill().await?;
         }
     }
-    stage.disk(node, async |disk| disk.failing(false).await).await?;
+    stage
+        .disk(node, async |disk| disk.failing(false).await)
+        .await?;
     super::power::forget(stage, node).await?;
     stage.cluster.excuse(node, false);
     super::kill::end(stage, &[node]).await
