@@ -10,7 +10,12 @@ use seriatim_jepsen::{
 };
 use tokio::runtime::Builder;
 
-use super::{Clean, Outcome, plan::{Given, Plan}, progress::Progress, sim::seeds};
+use super::{
+    Clean, Outcome,
+    plan::{Given, Plan},
+    progress::Progress,
+    sim::seeds,
+};
 
 /// Failures that are told at once; all of them stand in the summary.
 const TOLD_MAX: usize = 20;
@@ -82,7 +87,10 @@ fn sit(args: &Args, seeds: Range<u64>) -> Outcome {
         if let Some(first) = wrong.first() {
             *failed.borrow_mut() += 1;
             if *failed.borrow() <= TOLD_MAX {
-                progress.say(&format!("{}\n  {first}", args.plan.replay(done.seed, &args.given)));
+                progress.say(&format!(
+                    "{}\n  {first}",
+                    args.plan.replay(done.seed, &args.given)
+                ));
             }
         }
         progress.done(*failed.borrow());
