@@ -125,6 +125,7 @@ async fn network(
 
 async fn play(options: &Options, folder: &Path, janitor: &Janitor) -> anyhow::Result<Outcome> {
     let mut left_out = Vec::new();
+    net::leftovers::unmount().await?;
     let newest = binary::find(options.binary.as_deref())?;
     let network = network(options, janitor, &mut left_out).await?;
     let kinds = possible(&options.kinds, &network, &mut left_out);

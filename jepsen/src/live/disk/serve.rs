@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, Write as _},
+    os::unix::process::parent_id,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -11,12 +12,12 @@ use anyhow::Context as _;
 use fuser::{Config, MountOption, SessionACL};
 
 use super::{
-    FS_NAME,
     control::{Answer, Command},
     fs::Fs,
     image::Image,
     syncs::Syncs,
 };
+use crate::live::net::leftovers::DISK;
 
 /// Mounts a disk and does what the lines of standard input say, until they end.
 ///
@@ -27,7 +28,7 @@ pub fn serve(mount: &Path, store: &Path, seed: u64) -> anyhow::Result<()> {
     let mut config = Config::default();
     config.acl = SessionACL::Owner;
     config.mount_options = vec![
-        MountOption::FSName(FS_NAME.to_owned()),
+        MountOption::FSName(format!("{DISK}{}", parent_id())),
         MountOption::Subtype("seriatim".to_owned()),
         MountOption::NoAtime,
         MountOption::NoDev,
