@@ -12,6 +12,7 @@ mod progress;
 mod report;
 mod run;
 mod seed;
+mod shrink;
 mod sim;
 mod table;
 
@@ -72,7 +73,7 @@ pub(crate) fn main() -> ExitCode {
     if let Some(name) = &cli.mutant
         && let Err(error) = seriatim_runtime::mutant::choose(name)
     {
-        report(&error.into());
+        say(&error.into());
         return ExitCode::from(2);
     }
     let outcome = match cli.command {

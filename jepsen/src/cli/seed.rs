@@ -13,13 +13,13 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use seriatim_jepsen::{
     check::Finding,
     history::{Action, FaultPhase, History, Kind},
-    panics,
+    panics, report,
     sim::{
         outcome::{Check, NO_PANICS, Outcome as SeedOutcome},
         run::{Trace, Verdict, run as run_seed},
     },
 };
-use seriatim_runtime::sim::trace;
+use seriatim_runtime::{mark, sim::trace};
 
 use super::{
     Clean, Outcome,
@@ -100,6 +100,9 @@ fn outcome(verdict: &Verdict, panics: Vec<String>) -> SeedOutcome {
         checks,
         counts: counts.map(|(name, n)| (name.to_owned(), n)).into(),
         faults: totals.faults.clone(),
+        marks: mark::visits()
+            .map(|(name, hits)| (name.to_owned(), hits))
+            .collect(),
         virtual_ms: u64::try_from(verdict.took.as_millis()).unwrap_or(u64::MAX),
         recovered_ms: recovered_ms(&verdict.history),
         history: format!("{:016x}", digest(&verdict.history)),
@@ -159,7 +162,5 @@ fn save(verdict: &Verdict, dir: &Path) -> anyhow::Result<()> {
         .history
         .save(&history)
         .with_context(|| format!("write {}", history.display()))?;
-    let judged = folder.join("verdict.json");
-    fs::write(&judged, serde_json::to_string_pretty(&verdict.verdict)?)
-        .with_context(|| format!("write {}", judged.display()))
+    report::save(&folder, &verdict.history, &verdict.verdict)
 }
