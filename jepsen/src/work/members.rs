@@ -132,7 +132,11 @@ impl Member<'_> {
     async fn live(mut self, mut consumer: GroupConsumer) {
         while !self.work.stopping() {
             // Nothing behind what was given up is committed until the partition goes to another.
-            if one_in(if self.given_up.is_empty() { 120 } else { 10 }) {
+            let ends = match (self.work.is_calm(), self.given_up.is_empty()) {
+                (true, nothing) => !nothing,
+                (false, nothing) => one_in(if nothing { 120 } else { 10 }),
+            };
+            if ends {
                 return self.end(consumer).await;
             }
             let pending = self.actor.invoke(Action::Poll(Poll::default()));
@@ -190,7 +194,7 @@ impl Member<'_> {
 
     /// Handles a batch: mostly at once, sometimes slowly, sometimes not to its end.
     async fn process(&mut self, batch: GroupBatch) {
-        if one_in(80) {
+        if one_in(80) && !self.work.is_calm() {
             // Perhaps longer than the group waits.
             clock::sleep(rng::duration_below(REBALANCE * 2)).await;
         } else {
@@ -201,6 +205,7 @@ impl Member<'_> {
         let place = (tp.clone(), granted);
         let (from, to) = (batch.first_offset().0, batch.next_offset().0);
         let until = match rng::below(100) {
+            _ if self.work.is_calm() => to,
             0 => from,
             1 => {
                 from + i64::try_from(rng::below(u64::try_from(to - from).unwrap_or(1))).unwrap_or(0)
@@ -292,7 +297,7 @@ impl Member<'_> {
 
     /// Leaves as it should, or not.
     async fn end(self, consumer: GroupConsumer) {
-        let crashes = one_in(2) && !self.work.stopping();
+        let crashes = one_in(2) && !self.work.stopping() && !self.work.is_calm();
         if crashes {
             let pending = self.actor.invoke(Action::Crash);
             drop(consumer);
