@@ -324,7 +324,7 @@ impl<'a> Run<'a> {
         if tokio::signal::ctrl_c().await.is_ok() {
             std::process::exit(130);
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Nodes that end by themselves are bugs. Never returns.

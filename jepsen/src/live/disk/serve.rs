@@ -42,7 +42,7 @@ pub fn serve(mount: &Path, store: &Path, seed: u64) -> anyhow::Result<()> {
     answer(&Answer::Done("mounted".to_owned()))?;
     for line in std::io::stdin().lock().lines() {
         let told = match serde_json::from_str(&line?) {
-            Ok(command) => carry_out(&syncs, command),
+            Ok(command) => carry_out(&syncs, &command),
             Err(error) => Answer::Failed(error.to_string()),
         };
         answer(&told)?;
@@ -62,9 +62,9 @@ fn answer(answer: &Answer) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-fn carry_out(syncs: &Syncs, command: Command) -> Answer {
+fn carry_out(syncs: &Syncs, command: &Command) -> Answer {
     let done = syncs.with(|state| {
-        match command {
+        match *command {
             Command::Full(full) => state.image.full = full,
             Command::Slow(ms) => state.slow = Duration::from_millis(ms),
             Command::Stuck(stuck) => state.stuck = stuck,
