@@ -403,7 +403,7 @@ fn mix(rate: u64) -> Mix {
         produce_every: Duration::from_micros(1_000_000 * PRODUCERS * BURST / rate),
         consumers: 2,
         conditional_every: Duration::from_millis(100),
-        members: 2,
+        members: 3,
         fleeting: 1,
         trim_every: Some(Duration::from_secs(5)),
     }

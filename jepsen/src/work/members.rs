@@ -197,7 +197,7 @@ impl Member<'_> {
         if one_in(80) && !self.work.is_calm() {
             // Perhaps longer than the group waits.
             clock::sleep(rng::duration_below(REBALANCE * 2)).await;
-        } else {
+        } else if !self.work.is_calm() {
             self.work.pause(Duration::from_millis(5)).await;
         }
         let tp = TopicPartition::new(batch.topic(), batch.partition());
