@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error; the exit code is 0 only on a
 //! clean verdict, 1 on a broken promise, 2 if the command could not do what it was asked for.
 
+mod check;
 mod run;
 mod sim;
 
@@ -25,6 +26,8 @@ struct Cli {
 enum Command {
     /// Break clusters under load and judge what their clients saw.
     Run(run::Args),
+    /// Judge a history that a run has written.
+    Check(check::Args),
 }
 
 /// What a command that could do its work came to.
@@ -45,6 +48,7 @@ pub(crate) fn main() -> ExitCode {
         .init();
     let outcome = match cli.command {
         Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(&args),
     };
     match outcome {
         Ok(Clean(true)) => ExitCode::SUCCESS,

@@ -6,10 +6,10 @@ use seriatim_proto::v1;
 use seriatim_runtime::rng;
 
 use super::{
-    client::{Client, PATIENCE, TOPIC, key},
+    client::{Client, PATIENCE, TOPIC},
     rpc::{Answer, Call},
 };
-use crate::history::{Action, Process, Replica};
+use crate::history::{Action, Key, Process, Replica};
 
 /// Replicas of each partition.
 pub const REPLICAS: usize = 3;
@@ -79,20 +79,25 @@ async fn settled(client: &Client, (topic, partition): (&str, i32)) -> BTreeSet<u
 }
 
 /// Asks every replica for the digest of a partition between two offsets until all have answered.
-pub async fn compare(client: Client, (topic, partition): (&str, i32), range: Range<i64>) {
+pub async fn compare(
+    client: Client,
+    key: Key,
+    (topic, partition): (String, i32),
+    range: Range<i64>,
+) {
     let process = client.recorder.process();
-    let mut missing = settled(&client, (topic, partition)).await;
+    let mut missing = settled(&client, (&topic, partition)).await;
     while !missing.is_empty() && !client.stopping() {
         let mut still = BTreeSet::new();
         for node in missing {
             let replica = Replica {
-                key: key(topic, partition),
+                key,
                 node,
                 start: range.start,
                 end: range.end,
                 digest: None,
             };
-            if !digest(&client, process, (topic, partition), replica).await {
+            if !digest(&client, process, (&topic, partition), replica).await {
                 let _new = still.insert(node);
             }
         }
