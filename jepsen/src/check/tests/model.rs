@@ -145,6 +145,7 @@ impl World {
                 offset: None,
                 ..sent.clone()
             }),
+            Action::Poll(_) => Action::Poll(Poll::default()),
             other => other.clone(),
         };
         self.story.end(open, Kind::Info, asked);
