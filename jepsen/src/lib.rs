@@ -8,6 +8,8 @@ pub mod check;
 pub mod entropy;
 pub mod history;
 pub mod live;
+pub mod mutants;
+pub mod panics;
 pub mod report;
 pub mod sim;
 pub mod work;

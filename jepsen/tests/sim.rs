@@ -20,7 +20,7 @@ fn options() -> Options {
 
 /// Runs a seed and fails with what was violated and the command that replays it.
 fn hold(seed: u64) -> Verdict {
-    let verdict = run(seed, &options().of_seed(seed)).expect("build the executors");
+    let verdict = run(seed, &options().of_seed(seed), None).expect("build the executors");
     assert!(
         verdict.holds(),
         "seed {seed}; replay: cargo run -p seriatim-jepsen -- run --sim --seconds {SECONDS} --seeds {seed}..{}\n{}",
@@ -66,7 +66,7 @@ fn over_and_over(fault: Fault) -> Schedule {
 /// The names of the checkers that some seed up to `most` violates.
 fn caught(options: &Options, most: u64) -> Vec<String> {
     for seed in 0..most {
-        let verdict = run(seed, options).expect("build the executors");
+        let verdict = run(seed, options, None).expect("build the executors");
         let broken: Vec<_> = verdict.verdict.broken().map(|f| f.name.clone()).collect();
         if !broken.is_empty() {
             return broken;

@@ -182,7 +182,7 @@ fn wrong(
             format!("{name}: no order was found among {states} states, nor that there is none");
         return (text, Vec::new());
     }
-    let smallest = shrink(shortest(&calls));
+    let smallest = shrink(shortest(calls));
     let ops = smallest
         .iter()
         .filter_map(|call| facts.registers.get(call.act.at));

@@ -28,6 +28,10 @@ pub(super) struct Cluster {
     nodes: Arc<RwLock<BTreeMap<u64, Shared>>>,
     pids: Arc<RwLock<Processes>>,
     claims: Arc<SyncMutex<BTreeSet<u64>>>,
+    /// Nodes whose process may end by itself at present.
+    excused: Arc<SyncMutex<BTreeSet<u64>>>,
+    /// Nodes on whose disks bits flipped, some of which nobody may have read since.
+    rotten: Arc<SyncMutex<BTreeSet<u64>>>,
 }
 
 /// Nodes that one fault has to itself, until this is dropped.
@@ -64,6 +68,26 @@ impl Cluster {
             nodes: nodes.to_vec(),
             claims: Arc::clone(&self.claims),
         })
+    }
+
+    /// Whether a node may end by itself from now on.
+    pub(super) fn excuse(&self, node: u64, excused: bool) {
+        let mut all = self.excused.lock();
+        let _changed = if excused {
+            all.insert(node)
+        } else {
+            all.remove(&node)
+        };
+    }
+
+    /// Bits flipped on the disk of a node.
+    pub(super) fn note_rot(&self, node: u64) {
+        let _new = self.rotten.lock().insert(node);
+    }
+
+    /// Whether bits ever flipped on the disk of a node.
+    pub(super) fn is_rotten(&self, node: u64) -> bool {
+        self.rotten.lock().contains(&node)
     }
 
     /// Nodes and their processes, of those that run.
@@ -131,6 +155,7 @@ impl Cluster {
         let mut gone = Vec::new();
         for node in self.all() {
             if let Ok(mut node) = node.try_lock()
+                && !self.excused.lock().contains(&node.spec.id)
                 && let Some(status) = node.gone()
             {
                 gone.push((node.spec.id, status.to_string()));

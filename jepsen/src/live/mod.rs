@@ -6,7 +6,10 @@
 //! What it did to the machine is undone by a [janitor], however it ends.
 
 mod binary;
+mod clocks;
 mod cluster;
+pub mod disk;
+mod finals;
 mod http;
 mod janitor;
 mod nemesis;

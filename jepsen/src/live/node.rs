@@ -17,6 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use super::{
+    clocks::Clock,
     http,
     janitor::{Chore, Janitor},
     wait,
@@ -62,8 +63,8 @@ pub(super) struct Spec {
     pub(super) binary: PathBuf,
     /// What it is started through.
     pub(super) enter: Vec<String>,
-    /// Besides the environment of this process.
-    pub(super) environment: Vec<(String, String)>,
+    /// Its wall clock, if it has one of its own.
+    pub(super) clock: Option<Clock>,
 }
 
 /// A node: its files, and its process while it runs.
@@ -135,7 +136,7 @@ impl Node {
         let child = command
             .args(["start", "--config"])
             .arg(&self.config)
-            .envs(self.spec.environment.iter().cloned())
+            .envs(self.spec.clock.iter().flat_map(Clock::environment))
             .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -82,7 +82,7 @@ pub(super) async fn places(nodes: &[(u64, SocketAddr)]) -> anyhow::Result<Places
 pub(super) struct Opened {
     node: u64,
     storage: Storage,
-    logs: Vec<(LogKey, Log)>,
+    logs: Vec<(LogKey, anyhow::Result<Log>)>,
 }
 
 impl Opened {
@@ -94,10 +94,7 @@ impl Opened {
         let mut logs = Vec::new();
         for key in storage.logs() {
             let log = storage.open_log(key, LogOptions::default()).await;
-            logs.push((
-                key,
-                log.with_context(|| format!("open log {key} of node {node}"))?,
-            ));
+            logs.push((key, log.with_context(|| format!("open log {key}"))));
         }
         Ok(Self {
             node,
@@ -110,7 +107,7 @@ impl Opened {
     pub(super) fn known<'a>(
         &'a self,
         places: &'a Places,
-    ) -> impl Iterator<Item = (&'a (String, i32), &'a Log)> {
+    ) -> impl Iterator<Item = (&'a (String, i32), &'a anyhow::Result<Log>)> {
         self.logs.iter().filter_map(|(key, log)| {
             let place = (self.node, key.replica.0);
             Some((places.get(&place)?, log))
@@ -124,7 +121,15 @@ impl Opened {
 }
 
 /// Stands for the bytes of the batches between two offsets (FNV-1a, 64 bits).
-pub(super) async fn digest(log: &Log, start: i64, end: i64) -> anyhow::Result<String> {
+pub(super) async fn digest(
+    log: &anyhow::Result<Log>,
+    start: i64,
+    end: i64,
+) -> anyhow::Result<String> {
+    let log = match log {
+        Ok(log) => log,
+        Err(error) => bail!("{error:#}"),
+    };
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut from = Offset(start);
     while from.0 < end {

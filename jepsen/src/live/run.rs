@@ -10,22 +10,21 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use parking_lot::Mutex;
-use seriatim_client::{Client, NewTopic};
+use seriatim_client::Client;
 use seriatim_runtime::clock::{self, Instant};
 use tokio::task::JoinSet;
 
 use super::{
-    Options, binary,
+    Options, binary, clocks, disk,
     janitor::Janitor,
     nemesis::{Nemesis, Tally},
     net::{self, Network},
     progress::{Counters, Progress},
-    replicas::{self, Opened},
     schedule::{self, Kind, Plan, Schedule},
     stage::{Setup, Stage},
 };
 use crate::{
-    history::{Action, Header, Op, Poll, Recorder, Replica},
+    history::{Action, Header, History, Op, Recorder, Workload},
     work::{Connect, Job, Keys, Mix, Target, Work},
 };
 
@@ -37,16 +36,27 @@ const RECOVERY_PATIENCE: Duration = Duration::from_secs(60);
 const PRODUCERS: u64 = 12;
 /// Records that a producer sends at a time, on average.
 const BURST: u64 = 2;
-/// Topics and their partitions.
+/// Topics and their partitions. Groups read the first; the last is trimmed.
 const TOPICS: [(&str, i32); 2] = [("orders", 4), ("audit", 2)];
+/// What the clients do.
+const WORKLOADS: [Workload; 10] = [
+    Workload::Append,
+    Workload::Idempotent,
+    Workload::Conditional,
+    Workload::Consume,
+    Workload::GroupConsume,
+    Workload::Offsets,
+    Workload::Trim,
+    Workload::Final,
+    Workload::Replicas,
+    Workload::Recover,
+];
 
 /// What a run came to, besides its history.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What it is about.
-    pub header: Header,
     /// What happened.
-    pub ops: Vec<Op>,
+    pub history: History,
     /// Faults made.
     pub struck: usize,
     /// Faults left out because another one had the node.
@@ -68,7 +78,7 @@ pub async fn run(options: Options) -> anyhow::Result<Outcome> {
     janitor.clean();
     let outcome = ended?;
     let data = folder.join("data");
-    let tidy = outcome.failures.is_empty() && !has_impossible(&outcome.ops);
+    let tidy = outcome.failures.is_empty() && !has_impossible(&outcome.history.ops);
     if tidy && data.is_dir() {
         std::fs::remove_dir_all(&data).with_context(|| format!("remove {}", data.display()))?;
     }
@@ -107,30 +117,39 @@ async fn network(
     let Some(why) = obstacle else {
         return Network::namespaces(janitor.clone()).await;
     };
-    if options.kinds.contains(&Kind::Loss) {
-        left_out.push(format!("loss: {why}"));
-    }
-    tracing::warn!(
-        why,
-        "no network namespaces: nodes are on loopback, behind a proxy"
-    );
+    left_out.push(format!(
+        "network namespaces: {why}; nodes are on loopback, behind a proxy"
+    ));
     Ok(Network::loopback())
 }
 
 async fn play(options: &Options, folder: &Path, janitor: &Janitor) -> anyhow::Result<Outcome> {
     let mut left_out = Vec::new();
-    let binary = binary::find(options.binary.as_deref())?;
+    let newest = binary::find(options.binary.as_deref())?;
     let network = network(options, janitor, &mut left_out).await?;
-    let kinds: Vec<Kind> = options.kinds.clone();
-    let kinds = possible(kinds, options, &network, &mut left_out);
-    let schedule = schedule(options, kinds)?;
-    write_json(&folder.join("schedule.json"), &schedule)?;
+    let kinds = possible(&options.kinds, &network, &mut left_out);
+    let has = |kind| kinds.contains(&kind);
+    let oldest = match &options.old_binary {
+        Some(path) if has(Kind::Upgrade) => binary::find(Some(path))?,
+        _ => newest.clone(),
+    };
     let setup = Setup {
         folder: folder.to_owned(),
         nodes: options.nodes,
-        binary,
-        proxied: options.kinds.contains(&Kind::Proxy),
+        binary: oldest,
+        newest,
+        proxied: has(Kind::Proxy),
+        disk_seed: kinds
+            .iter()
+            .any(|kind| kind.is_disk())
+            .then_some(options.seed),
+        clocks: has(Kind::Clock),
     };
+    if has(Kind::Upgrade) && options.old_binary.is_none() {
+        left_out.push("upgrade: without --old-bin nodes restart with the same build".to_owned());
+    }
+    let schedule = schedule(options, kinds)?;
+    write_json(&folder.join("schedule.json"), &schedule)?;
     let stage = Arc::new(Stage::set(setup, network, janitor.clone()).await?);
     stage.cluster.start_all().await?;
     stage.cluster.ready_all().await?;
@@ -140,33 +159,27 @@ async fn play(options: &Options, folder: &Path, janitor: &Janitor) -> anyhow::Re
     let places = run.places().await?;
     run.stage.cluster.stop_all().await?;
     run.compare(&places).await?;
+    run.stage.strike().await?;
     run.finish(left_out).await
 }
 
 /// Without those that cannot be here; says why.
-fn possible(
-    kinds: Vec<Kind>,
-    options: &Options,
-    network: &Network,
-    left_out: &mut Vec<String>,
-) -> Vec<Kind> {
-    let mut why_not = |kind: &Kind| match kind {
-        Kind::Loss if network.is_loopback() => false,
-        kind if kind.is_disk() => {
-            left_out.push(format!("{}: not there yet", kind.name()));
-            false
-        }
-        Kind::Clock | Kind::Membership => {
-            left_out.push(format!("{}: not there yet", kind.name()));
-            false
-        }
-        Kind::Upgrade if options.old_binary.is_none() => {
-            left_out.push("upgrade: name a build to begin with by --old-bin".to_owned());
-            false
-        }
-        _ => true,
+fn possible(kinds: &[Kind], network: &Network, left_out: &mut Vec<String>) -> Vec<Kind> {
+    let (disks, clocks) = (disk::obstacle(), clocks::obstacle());
+    let why_not = |kind: Kind| match kind {
+        Kind::Loss if network.is_loopback() => Some("it needs network namespaces"),
+        Kind::Clock => clocks.as_deref(),
+        kind if kind.is_disk() => disks.as_deref(),
+        _ => None,
     };
-    kinds.into_iter().filter(|kind| why_not(kind)).collect()
+    let mut here = Vec::new();
+    for &kind in kinds {
+        match why_not(kind) {
+            Some(why) => left_out.push(format!("{}: {why}", kind.name())),
+            None => here.push(kind),
+        }
+    }
+    here
 }
 
 /// The schedule that is named, or one that is drawn.
@@ -200,18 +213,17 @@ fn write_json(path: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> 
 }
 
 /// A run whose cluster is there.
-struct Run<'a> {
+pub(super) struct Run<'a> {
     options: &'a Options,
     folder: &'a Path,
-    stage: Arc<Stage>,
-    recorder: Recorder,
+    pub(super) stage: Arc<Stage>,
+    pub(super) recorder: Recorder,
     counters: Counters,
     nemesis: Nemesis,
-    keys: Keys,
-    connect: Connect,
-    mix: Mix,
+    pub(super) work: Work,
+    pub(super) mix: Mix,
     /// What an operator would talk to the cluster through.
-    admin: Client,
+    pub(super) admin: Client,
     failures: Mutex<Vec<String>>,
 }
 
@@ -231,58 +243,27 @@ impl<'a> Run<'a> {
         let began = clock::now();
         let counted = counters.clone();
         let recorder = Recorder::new(move || began.elapsed()).with_sink(move |op| counted.note(op));
-        let targets = TOPICS.map(|(topic, partitions)| Target {
-            topic: topic.to_owned(),
-            partitions,
-        });
-        let rate = options.rate.max(1);
         Ok(Self {
             options,
             folder,
             nemesis: Nemesis::new(Arc::clone(&stage), recorder.clone()),
             stage,
-            recorder,
+            recorder: recorder.clone(),
             counters,
-            keys: Keys::from(0),
-            connect,
-            mix: Mix {
-                targets: targets.to_vec(),
-                replicas: 3,
-                settings: [("segment.bytes".to_owned(), "4194304".to_owned())].into(),
-                producers: usize::try_from(PRODUCERS).unwrap_or(1),
-                produce_every: Duration::from_secs(1) * u32::try_from(PRODUCERS * BURST)?
-                    / u32::try_from(rate).unwrap_or(u32::MAX),
-                consumers: 2,
-                conditional_every: Duration::from_millis(100),
-                members: 3,
-                fleeting: 1,
-                trim_every: Some(Duration::from_secs(5)),
-            },
+            work: Work::new(recorder, Keys::from(0), connect),
+            mix: mix(options.rate),
             admin,
             failures: Mutex::default(),
         })
     }
 
     async fn topics(&self) -> anyhow::Result<()> {
-        for target in &self.mix.targets {
-            let topic = NewTopic {
-                name: target.topic.clone(),
-                partitions: target.partitions,
-                replication_factor: self.mix.replicas,
-                settings: self.mix.settings.clone(),
-            };
-            let created = self.admin.admin().create_topic(topic).await;
-            let _size = created.with_context(|| format!("create {}", target.topic))?;
-        }
-        Ok(())
+        let created = self.work.create_topics(&self.mix);
+        let created = clock::timeout(PATIENCE, created).await;
+        created.context("the topics could not be created")
     }
 
-    fn work(&self) -> Work {
-        let (recorder, keys) = (self.recorder.clone(), self.keys.clone());
-        Work::new(recorder, keys, Arc::clone(&self.connect))
-    }
-
-    fn impossible(&self, what: impl Into<String>) {
+    pub(super) fn impossible(&self, what: impl Into<String>) {
         self.recorder.impossible(what);
     }
 
@@ -295,11 +276,12 @@ impl<'a> Run<'a> {
             began,
             time: self.options.time,
         };
-        let work = self.work();
-        let mut clients = spawned(work.writers(&self.mix));
-        for job in work.readers(&self.mix) {
-            let _task = clients.spawn(job);
-        }
+        let (work, mix) = (&self.work, &self.mix);
+        let mut jobs = work.writers(mix);
+        jobs.extend(work.readers(mix));
+        jobs.extend(work.members(mix));
+        jobs.extend(work.operators(mix));
+        let mut clients = spawned(jobs);
         tokio::select! {
             biased;
             () = progress.show() => {}
@@ -307,25 +289,28 @@ impl<'a> Run<'a> {
             () = self.interrupted() => {}
             () = self.faults(schedule, began) => {}
         }
-        self.recover(&work).await;
+        self.recover().await;
         work.stop();
         if !ended(&mut clients, PATIENCE).await {
             self.impossible("clients did not end");
         }
-        let mut readers = spawned(self.work().read_all(&self.mix));
+        work.go_on();
+        let mut readers = spawned(work.read_all(mix));
         if !ended(&mut readers, PATIENCE).await {
             self.impossible("a partition could not be read to its end");
         }
         Ok(())
     }
 
-    /// Faults, and after the last one the rest of the time.
+    /// Faults, all of which end when the time is over.
     async fn faults(&self, schedule: &Schedule, began: Instant) {
-        self.nemesis.play(schedule, began).await;
-        let end = self
-            .nemesis
-            .or_enough(clock::sleep_until(began + self.options.time));
-        end.await;
+        let end = async {
+            self.nemesis
+                .or_enough(clock::sleep_until(began + self.options.time))
+                .await;
+            self.nemesis.enough();
+        };
+        let ((), ()) = tokio::join!(end, self.nemesis.play(schedule, began));
     }
 
     /// On Ctrl-C all faults end, and what there is is judged. Never returns.
@@ -359,87 +344,11 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn recover(&self, work: &Work) {
-        let recovery = work.recover(&self.mix);
+    async fn recover(&self) {
+        let recovery = self.work.recover(&self.mix);
         if clock::timeout(RECOVERY_PATIENCE, recovery).await.is_err() {
             self.impossible(format!("no recovery within {RECOVERY_PATIENCE:?}"));
         }
-    }
-
-    /// When all replicas have caught up, what each is a replica of.
-    async fn places(&self) -> anyhow::Result<replicas::Places> {
-        if let Err(error) = replicas::settle(&self.admin).await {
-            self.impossible(format!("{error:#}"));
-        }
-        let mut nodes = Vec::new();
-        for id in self.stage.cluster.ids() {
-            let node = self.stage.cluster.node(id).await?;
-            if node.is_running() {
-                nodes.push((id, node.spec.listen.grpc));
-            }
-        }
-        replicas::places(&nodes).await
-    }
-
-    /// Compares what lies on the disks.
-    async fn compare(&self, places: &replicas::Places) -> anyhow::Result<()> {
-        for (node, folder) in self.stage.cluster.folders().await {
-            if !places.keys().any(|(at, _)| *at == node) {
-                continue;
-            }
-            for place in replicas::damage(&folder)? {
-                self.impossible(format!("node {node}: {place}"));
-            }
-            let opened = Opened::open(node, &folder).await?;
-            for ((topic, partition), log) in opened.known(places) {
-                let key = self.keys.of(topic, *partition);
-                let Some((start, end)) = self.range(key) else {
-                    continue;
-                };
-                let mut replica = Replica {
-                    key,
-                    node,
-                    start,
-                    end,
-                    digest: None,
-                };
-                let process = self.recorder.process();
-                let action = Action::Replica(replica.clone());
-                let pending = self.recorder.invoke(process, Some(node), action);
-                match replicas::digest(log, start, end).await {
-                    Ok(digest) => {
-                        replica.digest = Some(digest);
-                        self.recorder.ok(pending, Action::Replica(replica));
-                    }
-                    Err(error) => {
-                        let action = Action::Replica(replica);
-                        self.recorder.fail(pending, action, format!("{error:#}"));
-                        let what = format!("the log of {topic}-{partition} on node {node}");
-                        self.impossible(format!("{what} cannot be read: {error:#}"));
-                    }
-                }
-            }
-            opened.close().await;
-        }
-        Ok(())
-    }
-
-    /// From where to where a partition was read in the end.
-    fn range(&self, key: u32) -> Option<(i64, i64)> {
-        self.recorder.with(|ops| {
-            let of = |op: &Op| match &op.action {
-                Action::Poll(Poll {
-                    reads,
-                    is_final: true,
-                    ..
-                }) => {
-                    let read = reads.get(&key)?;
-                    Some((read.log_start?, read.high_watermark?))
-                }
-                _ => None,
-            };
-            ops.iter().rev().find_map(of)
-        })
     }
 
     async fn finish(self, left_out: Vec<String>) -> anyhow::Result<Outcome> {
@@ -455,22 +364,47 @@ impl<'a> Run<'a> {
         } = self.nemesis.tally();
         let mut all = self.failures.into_inner();
         all.extend(failures);
+        let header = Header {
+            world: "live".to_owned(),
+            keys: self.work.keys().names(),
+            nodes: self.options.nodes,
+            seed: Some(self.options.seed),
+            replay: Some(replay(self.options, self.folder)),
+            recovery_max_ms: u64::try_from(Options::RECOVERY_MAX.as_millis()).ok(),
+            workloads: WORKLOADS.into(),
+            ..Header::default()
+        };
         Ok(Outcome {
-            header: Header {
-                world: "live".to_owned(),
-                keys: self.keys.names(),
-                nodes: self.options.nodes,
-                seed: Some(self.options.seed),
-                replay: Some(replay(self.options, self.folder)),
-                recovery_max_ms: u64::try_from(Options::RECOVERY_MAX.as_millis()).ok(),
-                ..Header::default()
+            history: History {
+                header,
+                ops: self.recorder.take(),
             },
-            ops: self.recorder.take(),
             struck,
             skipped,
             left_out,
             failures: all,
         })
+    }
+}
+
+/// What the clients do when they send so many records per second together.
+fn mix(rate: u64) -> Mix {
+    let targets = TOPICS.map(|(topic, partitions)| Target {
+        topic: topic.to_owned(),
+        partitions,
+    });
+    let rate = rate.max(1);
+    Mix {
+        targets: targets.to_vec(),
+        replicas: 3,
+        settings: [("segment.bytes".to_owned(), "1048576".to_owned())].into(),
+        producers: usize::try_from(PRODUCERS).unwrap_or(1),
+        produce_every: Duration::from_micros(1_000_000 * PRODUCERS * BURST / rate),
+        consumers: 2,
+        conditional_every: Duration::from_millis(100),
+        members: 2,
+        fleeting: 1,
+        trim_every: Some(Duration::from_secs(5)),
     }
 }
 

@@ -7,11 +7,14 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use parking_lot::Mutex;
+use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
+    clocks::Clock,
     cluster::Cluster,
+    disk::Disk,
     janitor::Janitor,
     net::Network,
     node::{Addresses, Node, Spec},
@@ -29,13 +32,20 @@ pub(super) struct Stage {
     pub(super) folder: PathBuf,
     pub(super) network: Arc<Network>,
     pub(super) cluster: Cluster,
-    /// The binary that nodes which are added run.
+    /// The build that nodes which are added run.
     pub(super) binary: Mutex<PathBuf>,
+    /// The build that nodes are upgraded to.
+    pub(super) newest: PathBuf,
     janitor: Janitor,
     seeds: u64,
     /// Clients reach nodes through proxies.
     proxied: bool,
     proxies: Mutex<BTreeMap<u64, Vec<Proxy>>>,
+    /// What disks forget follows from it; without, nodes use the disk of this machine.
+    disk_seed: Option<u64>,
+    disks: AsyncMutex<BTreeMap<u64, Disk>>,
+    /// Nodes have wall clocks of their own.
+    clocks: bool,
 }
 
 /// How to set a stage.
@@ -43,8 +53,16 @@ pub(super) struct Stage {
 pub(super) struct Setup {
     pub(super) folder: PathBuf,
     pub(super) nodes: u64,
+    /// What nodes run in the beginning.
     pub(super) binary: PathBuf,
+    /// What they are upgraded to.
+    pub(super) newest: PathBuf,
+    /// Clients reach nodes through proxies.
     pub(super) proxied: bool,
+    /// Disks can be told to fail, and what they forget follows from this.
+    pub(super) disk_seed: Option<u64>,
+    /// Nodes have wall clocks of their own.
+    pub(super) clocks: bool,
 }
 
 impl Stage {
@@ -60,9 +78,13 @@ impl Stage {
             network: Arc::new(network),
             cluster: Cluster::default(),
             binary: Mutex::new(setup.binary),
+            newest: setup.newest,
             janitor,
             seeds: setup.nodes,
             proxies: Mutex::default(),
+            disk_seed: setup.disk_seed,
+            disks: AsyncMutex::default(),
+            clocks: setup.clocks,
         };
         for node in 1..=setup.nodes {
             stage.add(node).await?;
@@ -81,8 +103,9 @@ impl Stage {
             let listen = Addresses::at(self.network.address(seed));
             self.advertised(seed, listen).replication
         });
-        let data = self.folder.join("data").join(format!("n{id}"));
-        std::fs::create_dir_all(&data).with_context(what)?;
+        let data = self.data_of(id).await.with_context(what)?;
+        let clock = self.folder.join(format!("n{id}.clock"));
+        let clock = self.clocks.then(|| Clock::right(clock)).transpose()?;
         let spec = Spec {
             id,
             listen,
@@ -91,7 +114,7 @@ impl Stage {
             data,
             binary: self.binary.lock().clone(),
             enter: self.network.enter(id),
-            environment: Vec::new(),
+            clock,
         };
         let node = Node::new(spec, &self.folder, self.janitor.clone())?;
         self.cluster.add(node);
@@ -151,16 +174,52 @@ impl Stage {
         }
     }
 
-    /// Where data lies.
-    pub(super) fn data(&self) -> PathBuf {
-        self.folder.join("data")
+    /// The data folder of a new node, on a disk of its own where there are such.
+    async fn data_of(&self, id: u64) -> anyhow::Result<PathBuf> {
+        let name = format!("n{id}");
+        let data = self.folder.join("data").join(&name);
+        let Some(seed) = self.disk_seed else {
+            std::fs::create_dir_all(&data)?;
+            return Ok(data);
+        };
+        let store = self.folder.join("disks").join(&name);
+        let disk = Disk::mount(&data, &store, seed.wrapping_add(id), &self.janitor).await?;
+        let _before = self.disks.lock().await.insert(id, disk);
+        Ok(data)
     }
 
-    /// Takes what a run leaves behind that nobody wants: data and configuration.
-    pub(super) async fn discard(&self) -> anyhow::Result<()> {
-        remove(&self.data())?;
-        for id in self.cluster.ids() {
-            remove(&self.cluster.node(id).await?.config)?;
+    /// Does something to the disk of a node.
+    pub(super) async fn disk<T>(
+        &self,
+        node: u64,
+        work: impl AsyncFnOnce(&mut Disk) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let mut disks = self.disks.lock().await;
+        let disk = disks.get_mut(&node);
+        let disk = disk.with_context(|| format!("node {node} has the disk of this machine"))?;
+        let done = work(disk).await;
+        done.with_context(|| format!("the disk of node {node}"))
+    }
+
+    /// Empties the disk of a node that does not run.
+    pub(super) async fn wipe(&self, node: u64) -> anyhow::Result<()> {
+        let process = self.cluster.node(node).await?;
+        ensure!(!process.is_running(), "node {node} runs");
+        let data = &process.spec.data;
+        let wipe = || {
+            for entry in std::fs::read_dir(data)? {
+                remove(&entry?.path())?;
+            }
+            anyhow::Ok(())
+        };
+        wipe().with_context(|| format!("empty {}", data.display()))
+    }
+
+    /// Ends what the nodes stood on. All must have ended.
+    pub(super) async fn strike(&self) -> anyhow::Result<()> {
+        self.proxies.lock().clear();
+        for disk in std::mem::take(&mut *self.disks.lock().await).into_values() {
+            disk.unmount().await?;
         }
         Ok(())
     }

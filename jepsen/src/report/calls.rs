@@ -16,19 +16,7 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    /// All of them, in the order of their numbers on the page.
-    pub(super) const ALL: [Self; 3] = [Self::Ok, Self::Fail, Self::Info];
-
-    /// As in a history.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Fail => "fail",
-            Self::Info => "info",
-        }
-    }
-
-    /// Its place in [`Self::ALL`].
+    /// Its number on the page.
     pub(super) const fn number(self) -> usize {
         match self {
             Self::Ok => 0,

@@ -17,7 +17,10 @@ use super::{
 use crate::history::Process;
 
 /// Most lanes of one kind of operation before they are joined by node.
-const LANES_MAX: u64 = 16;
+const LANES_MAX: u64 = 24;
+
+/// Lanes of one kind and node, then: processes are spread over them.
+const LANES_OF_NODE: u64 = 6;
 
 /// Most operations that are drawn one by one; the others show only as shading.
 const BARS_MAX: usize = 30_000;
@@ -137,23 +140,30 @@ fn assign(calls: &[Call<'_>]) -> (Vec<String>, Vec<usize>) {
         let count = slots.values().max().map_or(0, |most| most + 1);
         let joined = count > LANES_MAX;
         let mut lanes: BTreeMap<u64, usize> = BTreeMap::new();
-        let of = |call: &Call<'_>| match joined {
-            true => call.last().node.unwrap_or(0),
-            false => slots.get(&call.invoke().process).copied().unwrap_or(0),
+        let of = |call: &Call<'_>| {
+            let slot = slots.get(&call.invoke().process).copied().unwrap_or(0);
+            match joined {
+                true => call.last().node.unwrap_or(0) * LANES_OF_NODE + slot % LANES_OF_NODE,
+                false => slot,
+            }
         };
         let wanted: BTreeSet<u64> = members
             .iter()
             .filter_map(|&at| calls.get(at))
             .map(&of)
             .collect();
+        let mut before = None;
         for key in wanted {
             let _new = lanes.insert(key, names.len());
-            names.push(match (joined, key) {
-                (true, 0) => format!("{kind}, any node"),
-                (true, node) => format!("{kind} at n{node}"),
-                (false, slot) if count > 1 => format!("{kind} {}", slot + 1),
-                (false, _) => kind.to_owned(),
+            let node = key / LANES_OF_NODE;
+            names.push(match joined {
+                true if before == Some(node) => String::new(),
+                true if node == 0 => format!("{kind}, any node"),
+                true => format!("{kind} at n{node}"),
+                false if count > 1 => format!("{kind} {}", key + 1),
+                false => kind.to_owned(),
             });
+            before = Some(node);
         }
         for at in members {
             let lane = calls.get(at).and_then(|call| lanes.get(&of(call)));

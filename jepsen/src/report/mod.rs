@@ -2,9 +2,9 @@
 //! figures of many runs.
 
 mod calls;
+pub mod campaign;
 mod context;
 mod escape;
-pub mod judged;
 mod lanes;
 mod page;
 mod parts;
@@ -24,8 +24,15 @@ use anyhow::Context as _;
 
 pub use table::table;
 
-use self::judged::Verdict;
-use crate::history::History;
+use crate::{check::Verdict, history::History};
+
+/// Writes `verdict.json` and `report.html` into the directory of a run, beside its history.
+pub fn save(dir: &Path, history: &History, verdict: &Verdict) -> anyhow::Result<()> {
+    let path = dir.join("verdict.json");
+    let text = serde_json::to_string_pretty(verdict)?;
+    fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    write(dir, history, verdict).map(drop)
+}
 
 /// Writes `report.html` into the directory of a run; says where.
 pub fn write(dir: &Path, history: &History, verdict: &Verdict) -> anyhow::Result<PathBuf> {

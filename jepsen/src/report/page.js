@@ -81,6 +81,7 @@
       for (let i = Math.ceil(view[0] / step); i * step <= view[1]; i++) {
         const x = Math.round(this.x(i * step)) + 0.5;
         g.beginPath(); g.moveTo(x, 0); g.lineTo(x, this.height - AXIS + 3); g.stroke();
+        g.textAlign = x > LEFT + this.width - 16 ? "right" : "center";
         g.fillText((i * step / 1000).toFixed(digits) + " s", x, this.height - AXIS / 2 + 1);
       }
       g.beginPath(); g.moveTo(LEFT, this.height - AXIS + 0.5); g.lineTo(LEFT + this.width, this.height - AXIS + 0.5); g.stroke();
@@ -247,11 +248,13 @@
       const off = us < bar[1] ? bar[1] - us : Math.max(0, us - bar[1] - bar[2]);
       if (off < distance || (best && off === 0 && bar[1] > best[1])) { best = bar; distance = off; }
     }
-    const name = (data.lanes[lane] || "") + ", ";
+    let named = Math.min(lane, data.lanes.length - 1);
+    while (named > 0 && !data.lanes[named]) named--;
+    const name = (data.lanes[named] || "") + ", ";
     if (best) {
       const [, start, long, outcome, index, process, error, words] = best;
       return name + "process " + process + ", #" + index + ": " + OUTCOMES[outcome] + "\n" + seconds(start / 1000) + ", took " + took(long)
-        + (words ? "\n" + words : "") + (error ? "\n" + data.errors[error - 1] : "") + (broken.has(index) ? "\nshows a broken promise" : "");
+        + (words ? "\n" + words : "") + (error ? "\n" + data.errors[error - 1] : "") + (broken.has(index) ? "\nshows a violation" : "");
     }
     const shade = (laneShades[lane] || []).find((s) => s[0] === Math.floor(ms / data.width_ms));
     return name + seconds(ms) + (shade ? "\n" + shade[1] + " more in " + data.width_ms + " ms" : "") + openFaults(ms);

@@ -11,13 +11,12 @@ use super::{
     calls::{Call, Span, calls, faults},
     context::Index,
     escape::{Text, json_in_script},
-    judged::Verdict,
     lanes::{Timeline, timeline},
     parts,
     series::{Series, series},
     summary::by_kind,
 };
-use crate::history::History;
+use crate::{check::Verdict, history::History};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -32,7 +31,7 @@ struct Data<'a> {
     timeline: Timeline,
     faults: Vec<Shaded<'a>>,
     fault_kinds: BTreeSet<&'a str>,
-    /// Invocations of operations that show a broken promise.
+    /// Invocations of operations that show a violation.
     broken: BTreeSet<u64>,
     /// When entries were made that show one, in milliseconds.
     violations: Vec<f64>,

@@ -9,11 +9,13 @@ use super::{
     calls::{Span, name},
     context::Index,
     escape::Text,
-    judged::{Finding, Verdict, Violation},
     summary::Ends,
     words::{self, seconds},
 };
-use crate::history::{Header, Kind, Op};
+use crate::{
+    check::{Finding, Verdict, Violation},
+    history::{Header, Kind, Op},
+};
 
 /// Violations of one checker that are shown with their entries.
 const SHOWN_MAX: usize = 8;
@@ -33,10 +35,10 @@ pub(super) fn title(header: &Header) -> String {
 pub(super) fn head(out: &mut String, header: &Header, verdict: &Verdict) -> fmt::Result {
     let broken = verdict.checkers.iter().filter(|c| !c.holds).count();
     let (class, line) = match (verdict.holds, broken) {
-        (true, _) => ("", "Every promise held".to_owned()),
+        (true, _) => ("", "Every property held".to_owned()),
         (false, 0) => (" broken", "Not a clean verdict".to_owned()),
-        (false, 1) => (" broken", "One promise was broken".to_owned()),
-        (false, more) => (" broken", format!("{more} promises were broken")),
+        (false, 1) => (" broken", "One property was violated".to_owned()),
+        (false, more) => (" broken", format!("{more} properties were violated")),
     };
     writeln!(
         out,
@@ -81,10 +83,8 @@ pub(super) fn tiles(
         (grouped(totals.faults.values().sum()), faults),
     ];
     if let Some(sends) = operations.get("send").filter(|sends| sends.ok > 0) {
-        tiles.push((
-            format!("{} / {}", micros(sends.p50_us), micros(sends.p99_us)),
-            "send, median / 99th percentile".to_owned(),
-        ));
+        tiles.push((micros(sends.p50_us), "send, median".to_owned()));
+        tiles.push((micros(sends.p99_us), "send, 99th percentile".to_owned()));
     }
     if let Some((name, longest)) = figure(verdict, "unavailability", "longest_seconds") {
         let key = name.split_once(' ').map_or("", |(_, key)| key);
@@ -118,7 +118,11 @@ pub(super) fn tiles(
 }
 
 /// The largest figure of a checker whose name begins like this.
-fn figure<'a>(verdict: &'a Verdict, checker: &str, name: &str) -> Option<(&'a str, f64)> {
+pub(super) fn figure<'a>(
+    verdict: &'a Verdict,
+    checker: &str,
+    name: &str,
+) -> Option<(&'a str, f64)> {
     let finding = verdict
         .checkers
         .iter()
@@ -175,7 +179,7 @@ pub(super) fn violations(out: &mut String, verdict: &Verdict, index: &Index<'_>)
     if broken.is_empty() {
         return Ok(());
     }
-    out.write_str("<h2>What was broken</h2>\n")?;
+    out.write_str("<h2>Violations</h2>\n")?;
     for checked in broken {
         for violation in checked.violations.iter().take(SHOWN_MAX) {
             one_violation(out, checked, violation, index)?;

@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::{
-    judged::{Finding, Verdict},
     parts::grouped,
     words,
 };
-use crate::history::Op;
+use crate::{
+    check::{Finding, Verdict},
+    history::Op,
+};
 
 /// Violations of one checker that are told.
 const TOLD_MAX: usize = 5;

@@ -236,10 +236,9 @@ pub fn encode(
 ) -> v1::PartitionBatch {
     let mut builder = BatchBuilder::new(Compression::None);
     for value in values {
-        let mut record = format!("v{value} ");
-        let padding = record_bytes.saturating_sub(record.len());
-        record.extend(std::iter::repeat_n('.', padding));
-        let _index = builder.push(clock::wall_ms(), None, Some(record.as_bytes()), &[]);
+        let mut record = format!("v{value} ").into_bytes();
+        record.resize(record_bytes.max(record.len()), b'.');
+        let _index = builder.push(clock::wall_ms(), None, Some(&record), &[]);
     }
     v1::PartitionBatch {
         topic: topic.to_owned(),

@@ -104,8 +104,9 @@ struct Kind {
     draw: fn(&mut Draw) -> Fault,
 }
 
-const KINDS: [Kind; 28] = [
+const KINDS: [Kind; 29] = [
     kind("kill", 8, Draw::kill),
+    kind("stop", 4, Draw::stop),
     kind("crash-loop", 2, Draw::crash_loop),
     kind("rolling-kill", 1, Draw::rolling_kill),
     kind("power-loss", 8, Draw::power_loss),
@@ -141,7 +142,10 @@ const fn kind(name: &'static str, weight: u32, draw: fn(&mut Draw) -> Fault) -> 
 
 /// Themes by name, each with the kinds that it is made of.
 const THEMES: [(&str, &[&str]); 8] = [
-    ("crashes", &["kill", "crash-loop", "rolling-kill", "pause"]),
+    (
+        "crashes",
+        &["kill", "stop", "crash-loop", "rolling-kill", "pause"],
+    ),
     ("power", &["power-loss", "slow-sync", "kill"]),
     (
         "partitions",
@@ -272,6 +276,12 @@ impl Draw {
 
     fn kill(&mut self) -> Fault {
         Fault::Kill {
+            who: self.one_or_all(),
+        }
+    }
+
+    fn stop(&mut self) -> Fault {
+        Fault::Stop {
             who: self.one_or_all(),
         }
     }

@@ -87,6 +87,12 @@ pub enum Fault {
         /// Whose.
         who: Who,
     },
+    /// The process is told to stop, as by a signal: it hands over what it leads, and ends. What has
+    /// not ended when the strike does is killed.
+    Stop {
+        /// Whose.
+        who: Who,
+    },
     /// The process is killed, started, and killed again while it starts, over and over.
     CrashLoop {
         /// Whose.
@@ -310,6 +316,7 @@ impl Fault {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Kill { .. } => "kill",
+            Self::Stop { .. } => "stop",
             Self::CrashLoop { .. } => "crash-loop",
             Self::RollingKill { .. } => "rolling-kill",
             Self::PowerLoss { .. } => "power-loss",
@@ -344,6 +351,7 @@ impl Fault {
     pub fn names(&self) -> Vec<Who> {
         match self {
             Self::Kill { who }
+            | Self::Stop { who }
             | Self::CrashLoop { who, .. }
             | Self::PowerLoss { who, .. }
             | Self::Pause { who }
@@ -435,6 +443,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kill { who } => write!(f, "kill {who}"),
+            Self::Stop { who } => write!(f, "stop {who}"),
             Self::CrashLoop { who, lives_ms } => {
                 write!(
                     f,

@@ -27,6 +27,7 @@ pub struct Machines {
     views: Views,
     forgets_producers: bool,
     grpc: bool,
+    shards: u32,
 }
 
 impl Machines {
@@ -43,6 +44,7 @@ impl Machines {
             views: Views::default(),
             forgets_producers: forgets,
             grpc: false,
+            shards: 1,
         }
     }
 
@@ -50,6 +52,13 @@ impl Machines {
     #[must_use]
     pub const fn with_grpc(mut self, grpc: bool) -> Self {
         self.grpc = grpc;
+        self
+    }
+
+    /// The same nodes, with so many shards of the consumer groups.
+    #[must_use]
+    pub const fn with_shards(mut self, shards: u32) -> Self {
+        self.shards = shards;
         self
     }
 
@@ -90,6 +99,7 @@ impl Machines {
             views: self.views.clone(),
             forgets_producers: self.forgets_producers,
             grpc: self.grpc,
+            shards: self.shards,
         };
         world.boot(&host, node::run(spec))
     }

@@ -235,6 +235,7 @@ impl Open {
         let each = |act: &mut dyn FnMut(u64)| nodes.iter().for_each(|node| act(*node));
         match self.fault {
             Fault::Kill { .. } => each(&mut |n| machines.kill(world, n)),
+            Fault::Stop { .. } => each(&mut |n| machines.switchboard().ask_to_stop(n)),
             Fault::CrashLoop { lives_ms, .. } => {
                 each(&mut |n| machines.kill(world, n));
                 self.again(world.now(), millis(lives_ms));
@@ -399,6 +400,11 @@ impl Open {
                 }
             }
             Fault::RollingKill { .. } => machines.boot_all(world)?,
+            Fault::Stop { .. } => {
+                for node in &self.nodes {
+                    machines.restart(world, *node)?;
+                }
+            }
             Fault::PowerLoss { .. } => {
                 for node in &self.nodes {
                     // If it did not come to the operation at which it was to be.

@@ -3,20 +3,20 @@
 
 use std::{ops::Range, path::Path, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use seriatim_broker::{Broker, BrokerLimits, MemberStream};
 use seriatim_cluster::{Cluster, ClusterOptions};
 use seriatim_consensus::{Consensus, ConsensusOptions, Lane};
 use seriatim_gateway::grpc;
 use seriatim_groups::{GroupOptions, Groups};
 use seriatim_proto::{
-    batch::{HEADER_BYTES, RecordBatch},
+    batch::{BatchHeader, HEADER_BYTES, RecordBatch},
     ids::{NodeId, Offset, ProducerId, TopicPartition},
     v1,
 };
 use seriatim_runtime::{
     clock,
     net::Net,
+    sim::trace,
     task::{self, TaskGroup},
 };
 use seriatim_storage::{Storage, StorageOptions, disk::sim::SimDisk};
@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 
 use super::{
     rpc::{Answer, Call, Envelope, Switchboard},
+    stop::{self, Running},
     views::Views,
 };
 
@@ -56,6 +57,8 @@ pub struct NodeSpec {
     pub views: Views,
     /// A planted bug: producer sessions are ignored, so that a retry is stored twice.
     pub forgets_producers: bool,
+    /// Shards of the consumer groups.
+    pub shards: u32,
     /// Whether it serves gRPC, which costs work even if nobody calls.
     pub grpc: bool,
 }
@@ -79,13 +82,16 @@ pub async fn run(spec: NodeSpec) {
     loop {
         let tasks = TaskGroup::new();
         match start(&spec, &tasks).await {
-            Ok(broker) => {
-                if spec.grpc {
-                    serve_grpc(&spec, &broker, &tasks).await;
-                }
+            Ok(running) => {
+                let broker = running.broker.clone();
+                let grpc = match spec.grpc {
+                    true => serve_grpc(&spec, &running.broker, &tasks).await,
+                    false => None,
+                };
                 spec.views.up(spec.id, broker.clone());
-                let calls = spec.switchboard.connect(spec.id);
-                serve(&spec, &broker, calls).await;
+                let mut calls = spec.switchboard.connect(spec.id);
+                serve(&spec, &running.broker, &mut calls).await;
+                stop::stop(running, grpc, serve(&spec, &broker, &mut calls)).await;
                 return;
             }
             Err(error) => {
@@ -98,21 +104,29 @@ pub async fn run(spec: NodeSpec) {
     }
 }
 
-async fn serve_grpc(spec: &NodeSpec, broker: &Broker, tasks: &TaskGroup) {
+async fn serve_grpc(
+    spec: &NodeSpec,
+    broker: &Broker,
+    tasks: &TaskGroup,
+) -> Option<task::JoinHandle<()>> {
     let (node, broker, tasks) = (spec.id, broker.clone(), tasks.clone());
     match spec.net.listen(&grpc_address(node)).await {
         Ok(listener) => {
-            let _listener = task::spawn("grpc", async move {
+            let serving = task::spawn("grpc", async move {
                 if let Err(error) = grpc::serve_on(listener, broker, tasks).await {
                     tracing::error!(node, %error, "the gRPC listener failed");
                 }
             });
+            Some(serving)
         }
-        Err(error) => tracing::error!(node, %error, "cannot serve gRPC"),
+        Err(error) => {
+            tracing::error!(node, %error, "cannot serve gRPC");
+            None
+        }
     }
 }
 
-async fn start(spec: &NodeSpec, tasks: &TaskGroup) -> anyhow::Result<Broker> {
+async fn start(spec: &NodeSpec, tasks: &TaskGroup) -> anyhow::Result<Running> {
     let storage = Storage::open(
         Arc::new(spec.disk.clone()),
         Path::new("/data"),
@@ -142,11 +156,15 @@ async fn start(spec: &NodeSpec, tasks: &TaskGroup) -> anyhow::Result<Broker> {
         retention_interval: RETENTION,
         ..ClusterOptions::default()
     };
-    let groups = Groups::new(storage.clone(), GroupOptions::default());
+    let of_groups = GroupOptions {
+        shards: spec.shards,
+        ..GroupOptions::default()
+    };
+    let groups = Groups::new(storage.clone(), of_groups);
     let cluster = Cluster::start(
         options,
         storage.clone(),
-        consensus,
+        consensus.clone(),
         lane,
         groups.host(),
         tasks.clone(),
@@ -154,11 +172,20 @@ async fn start(spec: &NodeSpec, tasks: &TaskGroup) -> anyhow::Result<Broker> {
     .await?;
     groups.attach(&cluster);
     let limits = BrokerLimits::default();
-    Ok(Broker::new(cluster, groups, storage, &limits))
+    Ok(Running {
+        broker: Broker::new(cluster, groups, storage.clone(), &limits),
+        consensus,
+        storage,
+        tasks: tasks.clone(),
+    })
 }
 
-async fn serve(spec: &NodeSpec, broker: &Broker, mut calls: mpsc::Receiver<Envelope>) {
+/// Answers calls until the node is asked to stop.
+async fn serve(spec: &NodeSpec, broker: &Broker, calls: &mut mpsc::Receiver<Envelope>) {
     while let Some(Envelope { mut call, reply }) = calls.recv().await {
+        if matches!(call, Call::Stop) {
+            return;
+        }
         if spec.forgets_producers {
             forget_producers(&mut call);
         }
@@ -207,6 +234,8 @@ async fn answer(broker: &Broker, call: Call) -> Answer {
         },
         Call::Commit(request) => Answer::Committed(broker.commit_offsets(request).await),
         Call::Offsets(request) => Answer::Offsets(broker.fetch_offsets(request).await),
+        // Seen before it comes here.
+        Call::Stop => Answer::Stopping,
         Call::Digest {
             topic,
             partition,
@@ -244,7 +273,7 @@ async fn member_line(
     }
 }
 
-/// FNV-1a over the batches of this node's replica, stamped headers included.
+/// Over the batches of this node's replica, stamped headers included.
 async fn digest(broker: &Broker, tp: &TopicPartition, range: Range<Offset>) -> Option<u64> {
     let end = range.end;
     let partition = broker.cluster().partition(tp)?;
@@ -255,24 +284,21 @@ async fn digest(broker: &Broker, tp: &TopicPartition, range: Range<Offset>) -> O
     while from < end {
         let log = partition.group().log();
         let batches = log.read_batches(from, end, 1 << 20).await.ok()?;
-        let bytes: Vec<u8> = batches.into_iter().flatten().collect();
-        from = end_of(Bytes::from(bytes.clone()))?;
-        for byte in bytes {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let begun = from;
+        // Batch by batch: nodes may cut the same log into other pieces.
+        for mut bytes in batches {
+            while bytes.len() >= HEADER_BYTES {
+                let header = BatchHeader::parse(&bytes).ok()?;
+                from = header.next_offset();
+                let batch = bytes.split_to(header.total_bytes().min(bytes.len()));
+                hash = trace::hash(hash, &batch);
+            }
+        }
+        if from <= begun {
+            return None;
         }
     }
     Some(hash)
-}
-
-/// The offset after the last of whole batches.
-fn end_of(mut bytes: Bytes) -> Option<Offset> {
-    let mut end = None;
-    while bytes.len() >= HEADER_BYTES {
-        let header = seriatim_proto::batch::BatchHeader::parse(&bytes).ok()?;
-        end = Some(header.next_offset());
-        drop(bytes.split_to(header.total_bytes().min(bytes.len())));
-    }
-    end
 }
 
 fn forget_producers(call: &mut Call) {

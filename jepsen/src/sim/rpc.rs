@@ -50,6 +50,8 @@ pub enum Call {
     Commit(v1::CommitOffsetsRequest),
     /// Where a group is.
     Offsets(v1::FetchOffsetsRequest),
+    /// Stop as if told by a signal: hand over what is led, end what is under way. Only the harness asks.
+    Stop,
     /// A number that stands for the bytes of this node's committed log of a partition between two
     /// offsets; only the harness asks.
     Digest {
@@ -89,6 +91,8 @@ pub enum Answer {
     Committed(v1::CommitOffsetsResponse),
     /// To [`Call::Offsets`].
     Offsets(v1::FetchOffsetsResponse),
+    /// To [`Call::Stop`].
+    Stopping,
     /// To [`Call::Digest`]; `None` while the replica is not that far.
     Digest(Option<u64>),
     /// The call failed as a whole.
@@ -158,6 +162,15 @@ impl Switchboard {
     /// Changes what is wrong with the lines.
     pub fn change(&self, change: impl FnOnce(&mut Lines)) {
         change(&mut self.lines.lock());
+    }
+
+    /// Asks a node to stop, as a signal would. It does so if it runs; it may take some seconds.
+    pub fn ask_to_stop(&self, node: u64) {
+        let sender = self.nodes.lock().get(&node).cloned();
+        let (reply, _nobody_waits) = oneshot::channel();
+        let call = Call::Stop;
+        let sent = sender.is_some_and(|node| node.try_send(Envelope { call, reply }).is_ok());
+        tracing::debug!(node, sent, "asked to stop");
     }
 
     /// Sends a request and waits for its answer.

@@ -1,10 +1,10 @@
 //! One run: form a cluster, work and break, mend, read everything, judge.
 
 use std::{
-    io,
+    fmt, io,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -12,7 +12,14 @@ use std::{
 
 use parking_lot::Mutex;
 use seriatim_proto::v1;
-use seriatim_runtime::{clock, sim, task};
+use seriatim_runtime::{
+    clock,
+    sim::{
+        self,
+        trace::{self, Summary},
+    },
+    task,
+};
 
 use super::{
     cells,
@@ -51,6 +58,8 @@ pub struct Options {
     pub nodes: u64,
     /// Partitions of the topic.
     pub partitions: i32,
+    /// Shards of the consumer groups: each is a Raft group that costs work.
+    pub shards: u32,
     /// Whether an operator moves replicas meanwhile.
     pub operator: bool,
     /// Whether clients of the real library work too, over gRPC.
@@ -72,6 +81,7 @@ impl Default for Options {
         Self {
             nodes: 3,
             partitions: 2,
+            shards: 2,
             operator: false,
             real: false,
             faults_for: Duration::from_secs(20),
@@ -84,13 +94,19 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The same, with what only some runs have: every second seed has a fourth node, and an operator;
-    /// every third one clients of the real library.
+    /// The same, with what only some runs have: every second seed has a fourth node, some a fifth, and
+    /// an operator; every third one clients of the real library; some have one partition, some as
+    /// many shards of the consumer groups as a cluster has by default.
     #[must_use]
     pub fn of_seed(&self, seed: u64) -> Self {
         let operator = seed % 2 == 1;
         Self {
-            nodes: self.nodes + u64::from(operator),
+            nodes: match seed % 16 {
+                5 | 8 => self.nodes + 2,
+                _ => self.nodes + u64::from(operator),
+            },
+            partitions: if seed % 5 == 4 { 1 } else { self.partitions },
+            shards: if seed % 16 == 7 { 8 } else { self.shards },
             operator,
             real: seed % 3 == 2,
             ..self.clone()
@@ -120,6 +136,8 @@ pub struct Verdict {
     pub verdict: check::Verdict,
     /// Virtual time.
     pub took: Duration,
+    /// Everything that went over the network and to the disks.
+    pub trace: Summary,
 }
 
 impl Verdict {
@@ -129,12 +147,16 @@ impl Verdict {
     }
 }
 
+/// Takes the lines of a trace, each an event.
+pub type Trace = Box<dyn FnMut(fmt::Arguments<'_>) + Send>;
+
 /// Runs one seed, on a thread of its own whose random bytes all follow from it.
-pub fn run(seed: u64, options: &Options) -> io::Result<Verdict> {
+pub fn run(seed: u64, options: &Options, lines: Option<Trace>) -> io::Result<Verdict> {
     let options = options.clone();
     let thread = thread::Builder::new().name(format!("seed-{seed}"));
     let running = thread.spawn(move || {
         entropy::seed(seed);
+        trace::begin(lines.map(|lines| lines as trace::Lines));
         run_here(seed, &options)
     })?;
     match running.join() {
@@ -154,6 +176,7 @@ fn run_here(seed: u64, options: &Options) -> io::Result<Verdict> {
     let recorder = run.recorder.clone();
     let header = run.header(seed);
     drop(run);
+    let trace = trace::end().unwrap_or_default();
     let history = History {
         header,
         ops: recorder.take(),
@@ -163,6 +186,7 @@ fn run_here(seed: u64, options: &Options) -> io::Result<Verdict> {
         verdict: check(&history),
         history,
         took,
+        trace,
     })
 }
 
@@ -174,8 +198,6 @@ struct Run {
     from_birth: bool,
     switchboard: Switchboard,
     recorder: Recorder,
-    /// The world's time in nanoseconds when [`Run::record`] was last asked.
-    now: Arc<AtomicU64>,
     board: Arc<Mutex<Board>>,
     real: Option<Real>,
     crews: usize,
@@ -204,13 +226,9 @@ impl Run {
             options.lying_disks,
             options.forgets_producers,
         )
-        .with_grpc(options.real);
-        let now = Arc::<AtomicU64>::default();
-        let between_turns = Arc::clone(&now);
-        let recorder = Recorder::new(move || match tokio::runtime::Handle::try_current() {
-            Ok(_host) => sim::clock::time(),
-            Err(_none) => Duration::from_nanos(between_turns.load(Ordering::Relaxed)),
-        });
+        .with_grpc(options.real)
+        .with_shards(options.shards);
+        let recorder = Recorder::new(sim::clock::time);
         let real = options
             .real
             .then(|| Real::new(recorder.clone(), options.nodes));
@@ -223,18 +241,10 @@ impl Run {
             nemesis: Nemesis::new(schedule),
             switchboard,
             recorder,
-            now,
             board: Arc::default(),
             real,
             crews: 0,
         }
-    }
-
-    /// The history, for what happens between the turns of the hosts.
-    fn record(&self) -> &Recorder {
-        let now = u64::try_from(self.world.now().as_nanos()).unwrap_or(u64::MAX);
-        self.now.store(now, Ordering::Relaxed);
-        &self.recorder
     }
 
     /// What the history is about.
@@ -272,7 +282,7 @@ impl Run {
     }
 
     fn note(&self, what: &str) {
-        self.record().impossible(what);
+        self.recorder.impossible(what);
     }
 
     /// Starts jobs that share a client.
@@ -301,6 +311,8 @@ impl Run {
         let host = format!("c{}", self.crews);
         let jobs = jobs(&real.at(self.world.net(), &host), &real.mix);
         let busy = self.start(&host, jobs)?;
+        // The client library knows nothing of the seams.
+        self.world.heed_foreign_timers(&host);
         let stop = Arc::default();
         Ok(Crew { busy, stop })
     }
@@ -354,7 +366,7 @@ impl Run {
 
     fn tell(&self, events: Vec<Event>) {
         for event in events {
-            self.record().fault(event);
+            self.recorder.fault(event);
         }
     }
 
@@ -372,7 +384,7 @@ impl Run {
             self.faults()?;
         }
         let process = self.recorder.process();
-        let recovering = self.record().invoke(process, None, Action::Recover);
+        let recovering = self.recorder.invoke(process, None, Action::Recover);
         let probes = self.crew(|client| {
             let all = 0..client.partitions;
             let mut jobs: Vec<Job> = all
@@ -386,10 +398,10 @@ impl Run {
             .world
             .run_until(PATIENCE, || probes.done() && recovery.done())
         {
-            self.record().ok(recovering, Action::Recover);
+            self.recorder.ok(recovering, Action::Recover);
         } else {
             let why = "some partition took no append, or the group no commit";
-            let _over = self.record().info(recovering, Action::Recover, why);
+            let _over = self.recorder.info(recovering, Action::Recover, why);
         }
         workers.stop.store(true, Ordering::Relaxed);
         probes.stop.store(true, Ordering::Relaxed);
@@ -471,7 +483,7 @@ fn workers(client: &Client) -> Vec<Job> {
         }
         let pause = Duration::from_secs(2);
         jobs.push(Box::pin(workload::trim(client.clone(), partition, pause)));
-        let pause = Duration::from_millis(150);
+        let pause = Duration::from_millis(500);
         jobs.push(Box::pin(workload::conditional(
             client.clone(),
             50,
@@ -480,7 +492,7 @@ fn workers(client: &Client) -> Vec<Job> {
         )));
     }
     for user in 0..3 {
-        let pause = Duration::from_millis(200);
+        let pause = Duration::from_millis(600);
         let ledger = (CELLS, cells::LEDGER);
         let appends = workload::conditional(client.clone(), 60 + user, ledger, pause);
         jobs.push(Box::pin(appends));
@@ -492,7 +504,7 @@ fn workers(client: &Client) -> Vec<Job> {
     let pause = Duration::from_millis(400);
     jobs.push(Box::pin(members::watch(client.clone(), pause)));
     for _ in 1..=3 {
-        let pause = Duration::from_millis(50);
+        let pause = Duration::from_millis(200);
         jobs.push(Box::pin(workload::consume(client.clone(), pause)));
     }
     jobs

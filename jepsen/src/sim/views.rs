@@ -70,7 +70,12 @@ impl Views {
             Who::All => None,
             Who::Leader(partition) => leader(TopicPartition::new(TOPIC, partition)),
             Who::Coordinator => {
-                let shard = i32::try_from(shard_of(GROUP)).ok()?;
+                let mut shards = brokers.clone().filter_map(|cluster| {
+                    let image = cluster.image();
+                    let topic = image.topics.get(GROUPS_TOPIC)?;
+                    u32::try_from(topic.partitions.len()).ok()
+                });
+                let shard = i32::try_from(shard_of(GROUP, shards.next()?)).ok()?;
                 leader(TopicPartition::new(GROUPS_TOPIC, shard))
             }
             Who::Controller => {

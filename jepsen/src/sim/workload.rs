@@ -15,8 +15,14 @@ use crate::history::{Action, Kind, Pending, Poll, Process, Read, Send, Trim, Val
 /// Most records of one batch.
 const BATCH_RECORDS: u64 = 5;
 
-/// Most bytes of one record.
-const RECORD_BYTES: u64 = 2000;
+/// Most bytes of one record: few are large.
+const RECORD_BYTES: (u64, u64) = (200, 4000);
+
+/// How many batches of a producer follow each other, on average.
+const BURST: u64 = 15;
+
+/// Longest rest between two bursts.
+const REST: Duration = Duration::from_secs(4);
 
 /// How an append ended, after all its retries.
 #[derive(Debug)]
@@ -93,7 +99,9 @@ async fn session(client: &Client) -> Option<v1::InitProducerResponse> {
 }
 
 fn record_bytes() -> usize {
-    usize::try_from(rng::below(RECORD_BYTES)).unwrap_or_default()
+    let (small, large) = RECORD_BYTES;
+    let most = if rng::below(8) == 0 { large } else { small };
+    usize::try_from(rng::below(most)).unwrap_or_default()
 }
 
 /// The next values of a producer.
@@ -127,7 +135,9 @@ pub async fn idempotent(client: Client, producer: u32, partition: i32, pause: Du
             // Without an answer the next sequence number is not known: this session is over.
             return;
         }
-        client.pause(pause).await;
+        // Bursts: most batches stand close to others, yet a run has time for many faults.
+        let rests = rng::below(BURST) == 0;
+        client.pause(if rests { REST } else { pause }).await;
     }
 }
 
@@ -315,22 +325,32 @@ pub async fn consume(client: Client, pause: Duration) {
     client.recorder.ok(pending, assign);
     // Keys whose position is another than where their last poll ended.
     let mut sought: BTreeSet<_> = all().collect();
-    let mut node = client.any_node();
+    // Where each partition was found last: they are led by different nodes.
+    let mut nodes: Vec<u64> = positions.iter().map(|_| client.any_node()).collect();
     while !client.stopping() {
-        for (partition, position) in (0..).zip(&mut positions) {
+        for ((partition, position), node) in (0..).zip(&mut positions).zip(&mut nodes) {
             let sought = &mut sought;
-            match poll(&client, process, (node, partition), position, sought).await {
+            match poll(&client, process, (*node, partition), position, sought).await {
                 Ok(()) => {}
-                Err(Some(error)) => node = client.after(&error),
-                Err(None) => node = client.any_node(),
+                Err(Some(error)) => *node = client.after(&error),
+                Err(None) => *node = client.any_node(),
             }
-        }
-        // Now and then from the start, so that old records are read again from the disk, and from
-        // another node, so that one that only believes it leads is asked too.
-        if rng::below(20) == 0 {
-            positions.fill(0);
-            sought.extend(all());
-            node = client.any_node();
+            // Now and then from another node, so that one that only believes it leads is asked too.
+            if rng::below(40) == 0 {
+                *node = client.any_node();
+            }
+            // And somewhere among the old records, so that they are read again, from the disk: a few of
+            // them, and seldom all.
+            if rng::below(15) == 0 {
+                let end = u64::try_from(*position).unwrap_or_default();
+                let mut old = i64::try_from(rng::below(end + 1)).unwrap_or_default();
+                let _new = sought.insert(key(TOPIC, partition));
+                let _answer = poll(&client, process, (*node, partition), &mut old, sought).await;
+                let _new = sought.insert(key(TOPIC, partition));
+            } else if rng::below(200) == 0 {
+                *position = 0;
+                let _new = sought.insert(key(TOPIC, partition));
+            }
         }
         client.pause(pause).await;
     }

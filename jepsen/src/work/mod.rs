@@ -55,8 +55,8 @@ pub struct Target {
     pub partitions: i32,
 }
 
-/// What clients do, and how fast.
-#[derive(Debug, Clone)]
+/// What clients do, and how fast; nothing by default.
+#[derive(Debug, Clone, Default)]
 pub struct Mix {
     /// The topics.
     pub targets: Vec<Target>,

@@ -10,7 +10,10 @@ use seriatim_proto::{
     ids::{LeaderEpoch, NodeId, PartitionId, TopicPartition},
     v1,
 };
-use seriatim_runtime::clock::{self, Instant};
+use seriatim_runtime::{
+    clock::{self, Instant},
+    hit,
+};
 use seriatim_storage::Storage;
 use tokio_util::sync::CancellationToken;
 
@@ -131,6 +134,7 @@ impl Broker {
     /// "Ask the leader", with where it is, if that is known: to this partition's replica or to the
     /// cluster layer, which also hears of partitions that are not on this node.
     pub(crate) fn not_leader(&self, tp: &TopicPartition, leader: Option<NodeId>) -> v1::Error {
+        hit!("broker.not-leader");
         let me = self.cluster.node_id();
         let heard = self.cluster.leader(tp);
         // The replica knows first; its epoch is the one heard of only if the two agree.

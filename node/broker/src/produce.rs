@@ -11,6 +11,7 @@ use seriatim_proto::{
 };
 use seriatim_runtime::{
     clock::{self, Instant},
+    hit,
     mutant::{self, Mutant},
     task,
 };
@@ -30,6 +31,7 @@ impl Broker {
     pub async fn reserve(&self, bytes: usize, deadline: Instant) -> Result<Reservation, v1::Error> {
         let room = self.budget.take(bytes, deadline).await;
         room.map(Reservation).ok_or_else(|| {
+            hit!("broker.overloaded");
             v1::Error::new(
                 ErrorCode::Overloaded,
                 "this node appends as much as it can hold in memory; send less or later",

@@ -6,7 +6,10 @@ use seriatim_proto::{
     ids::{GroupId, NodeId, PartitionId, ReplicaId},
     internal::v1 as wire,
 };
-use seriatim_runtime::mutant::{self, Mutant};
+use seriatim_runtime::{
+    hit,
+    mutant::{self, Mutant},
+};
 use wire::meta_reply::Reply;
 
 use crate::{
@@ -122,6 +125,7 @@ pub(crate) fn finish_move(
         }
         _ => return Err(Refusal::Outdated),
     }
+    hit!("cluster.move.finished");
     change(image, finish.group_id, touched, |partition| {
         keep_founders(partition);
         if let Some(target) = partition.target.take() {
@@ -143,6 +147,7 @@ pub(crate) fn cancel_move(
         return Err(Refusal::Outdated);
     };
     if partition.is_moving() && !partition.returning {
+        hit!("cluster.move.cancelled");
         change(image, cancel.group_id, touched, |partition| {
             keep_founders(partition);
             if let Some(target) = partition.target.take() {

@@ -21,7 +21,7 @@
 use std::{sync::Arc, time::Duration};
 
 use seriatim_proto::{ids::ReplicaId, internal::v1 as wire};
-use seriatim_runtime::clock;
+use seriatim_runtime::{clock, hit};
 use seriatim_storage::Identity;
 use tokio::time::Instant;
 
@@ -87,6 +87,7 @@ async fn restart(inner: &Arc<Inner>, cluster_id: &str) -> Result<ReplicaId, Clus
         && replica == ReplicaId(1)
         && !group.is_initialized().await?
     {
+        hit!("cluster.founding.resumed");
         tracing::info!("the cluster was not yet founded when this node stopped: going on");
         founding::finish_founding(inner, &group, cluster_id).await?;
     }
@@ -209,6 +210,7 @@ fn the_cluster<'a>(
 
 /// Registers with a cluster that exists, then opens the replica that it gives this node.
 async fn join(inner: &Arc<Inner>, cluster_id: &str) -> Result<ReplicaId, ClusterError> {
+    hit!("cluster.joined");
     tracing::info!(cluster = cluster_id, "joining a cluster");
     let replica = loop {
         if let Some(replica) = own_replica::try_register(inner, ReplicaId(0)).await? {

@@ -25,7 +25,7 @@ use crate::{
     error::ClusterError,
     gossip,
     image::{Image, Topic},
-    internal::{GROUPS_PARTITIONS, GROUPS_TOPIC, InternalHost},
+    internal::{GROUPS_TOPIC, InternalHost},
     leaders::{Leader, LeaderTable},
     machine::MetaMachine,
     moving::Moves,
@@ -304,7 +304,7 @@ impl Cluster {
             name: GROUPS_TOPIC.to_owned(),
             // The same for every node, so that those who ask at the same time get the same topic.
             request_id: GROUPS_TOPIC.to_owned(),
-            partitions: GROUPS_PARTITIONS,
+            partitions: self.inner.host.partitions(),
             ..Default::default()
         };
         self.create(intent, deadline).await

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use seriatim_consensus::{Group, LaneService, Proposal, ProposeError, Reply as RaftReply, Role};
 use seriatim_proto::{ids::NodeId, internal::v1 as wire};
-use seriatim_runtime::clock;
+use seriatim_runtime::{clock, hit};
 use tokio::time::Instant;
 use wire::{
     control_reply::Reply as Answer, control_request::Request, meta_command::Command,
@@ -162,6 +162,7 @@ pub(crate) async fn ask(
             }
             Answer::Controller(_) => {}
             Answer::Uncertain(why) => {
+                hit!("cluster.command.repeated");
                 tracing::debug!(why, "no answer of the controller");
                 repeated = true;
             }

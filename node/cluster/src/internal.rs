@@ -11,7 +11,7 @@ use seriatim_storage::LogKey;
 /// The topic whose partitions hold the consumer groups.
 pub const GROUPS_TOPIC: &str = "__groups";
 
-/// Partitions of [`GROUPS_TOPIC`]. A group belongs to the partition that its id hashes to, so this
+/// Partitions of [`GROUPS_TOPIC`] that nodes create. A group belongs to the partition that its id hashes to, so this
 /// number is part of the format: it can never change for a cluster that has groups.
 pub const GROUPS_PARTITIONS: u32 = 8;
 
@@ -35,6 +35,11 @@ pub trait InternalHost: Debug + Send + Sync {
     /// Removes what the host keeps of a replica besides its log. Called for every replica whose log
     /// is about to be removed, of internal partitions or not, after it was closed.
     async fn remove(&self, key: LogKey);
+
+    /// How many partitions [`GROUPS_TOPIC`] is created with; the same on every node.
+    fn partitions(&self) -> u32 {
+        GROUPS_PARTITIONS
+    }
 }
 
 /// An open replica of an internal partition.

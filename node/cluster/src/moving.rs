@@ -27,6 +27,7 @@ use seriatim_proto::{
 };
 use seriatim_runtime::{
     clock::{self, Instant},
+    hit,
     mutant::{self, Mutant},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -197,6 +198,7 @@ impl Mover {
             .difference(&self.ids)
             .find(|id| !voters.contains(id));
         if let Some(&stale) = in_the_way {
+            hit!("cluster.move.member-removed");
             let removed = self.group.remove(stale).await;
             self.log("removing a member", removed);
             return self.stage(Stage::Switching);
@@ -234,6 +236,7 @@ impl Mover {
             node = %missing.node,
             "adding a replica to a partition: it receives the log first"
         );
+        hit!("cluster.move.member-added");
         let added = self.group.add_learner(missing.id, missing.node).await;
         let refused = added.is_err();
         self.log("adding a replica", added);
@@ -259,6 +262,7 @@ impl Mover {
         if let Some(behind) = new.difference(in_sync).next() {
             let silent = status.membership.iter().find(|m| m.replica == *behind);
             if silent.is_some_and(|member| !member.answers) {
+                hit!("cluster.move.silent");
                 let _ = self.stage(Stage::Waiting("a new replica's node does not answer"));
                 return Step::StandBack;
             }
@@ -267,6 +271,7 @@ impl Mover {
         let now = voters.intersection(in_sync).count().min(self.ids.len());
         let then = self.ids.intersection(in_sync).count();
         if then < now || 2 * then <= self.ids.len() {
+            hit!("cluster.move.held-back");
             return self.stage(Stage::Waiting("fewer replicas would be in sync than now"));
         }
         let _ = self.stage(Stage::Switching);
@@ -274,6 +279,7 @@ impl Mover {
         let mut next = self.ids.clone();
         if !next.contains(&me) {
             if let Some(heir) = self.heir(status) {
+                hit!("cluster.move.handed-over");
                 let handed = self.group.hand_over(heir).await;
                 self.log("handing a partition over that leaves this node", handed);
                 return Step::Look;
@@ -285,6 +291,7 @@ impl Mover {
             return Step::Look;
         }
         tracing::info!(group = self.group.name(), voters = ?next, "changing the voters of a partition");
+        hit!("cluster.move.voters-changed");
         let change = self.group.change_voters(next, status.membership_id, false);
         let changed = change.await;
         self.log("changing the voters of a partition", changed);

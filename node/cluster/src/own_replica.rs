@@ -7,7 +7,7 @@ use seriatim_proto::{
     ids::{GroupId, ReplicaId},
     internal::v1 as wire,
 };
-use seriatim_runtime::clock;
+use seriatim_runtime::{clock, hit};
 use seriatim_storage::{LogKey, LogOptions};
 use wire::{meta_command::Command, meta_reply::Reply};
 
@@ -50,6 +50,7 @@ pub(crate) async fn open(
                     why,
                     "the metadata log is damaged: rebuilding it from the others"
                 );
+                hit!("cluster.metadata.damaged");
                 let fresh = replacement(inner, replica).await?;
                 adopt(inner, key, fresh, &why).await?;
                 replica = fresh;

@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use seriatim_partition::Partition;
 use seriatim_proto::ids::{GroupId, NodeId, TopicPartition};
 use seriatim_runtime::{
-    clock,
+    clock, hit,
     task::{self, JoinHandle},
 };
 use seriatim_storage::LogKey;
@@ -269,6 +269,9 @@ async fn discard(inner: &Inner, logs: Vec<LogKey>, leaving: Vec<(TopicPartition,
             entry.cancel.cancel();
         }
         return;
+    }
+    if !logs.is_empty() {
+        hit!("cluster.log.discarded");
     }
     let logs = logs.into_iter().map(|key| remove(inner, key).boxed());
     let leaving = leaving

@@ -8,7 +8,7 @@ use seriatim_partition::Partition;
 use seriatim_proto::{
     error::chain, ids::TopicPartition, internal::v1 as wire, settings::TopicSettings,
 };
-use seriatim_runtime::clock;
+use seriatim_runtime::{clock, hit};
 use seriatim_storage::{LogKey, StorageError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -113,11 +113,13 @@ impl ReplicaTask {
         match self.open_and_watch().await {
             None | Some(End::Cancelled) => {}
             Some(End::Damaged(why)) => {
+                hit!("cluster.replica.damaged");
                 tracing::error!(partition = %self.tp, why, "replica damaged");
                 self.set(LocalState::Damaged(why), None);
                 self.replace().await;
             }
             Some(End::Failed(why)) => {
+                hit!("cluster.replica.stopped");
                 tracing::error!(partition = %self.tp, why, "replica stopped");
                 self.set(LocalState::Failed(why), None);
                 // A log that failed must not be used again by this process.
@@ -201,6 +203,7 @@ impl ReplicaTask {
             if rebuilding && matches!(now.role, Role::Follower | Role::Leader) {
                 rebuilding = false;
                 if empty {
+                    hit!("cluster.replica.rebuilt");
                     tracing::info!(partition = %self.tp, "new replica has received its log");
                 }
                 self.set(LocalState::Running, Some(partition.clone()));

@@ -8,7 +8,10 @@
 use std::{sync::Arc, time::Duration};
 
 use openraft::async_runtime::watch::WatchReceiver as _;
-use seriatim_runtime::clock::{self, Instant};
+use seriatim_runtime::{
+    clock::{self, Instant},
+    hit,
+};
 use seriatim_storage::LogId;
 
 use crate::{ConsensusError, Group, raft::from_raft, registry::Groups};
@@ -116,6 +119,7 @@ pub(crate) async fn run(groups: Arc<Groups>) {
             };
             match group.compact(upto).await {
                 Ok(()) => {
+                    hit!("consensus.compacted");
                     tracing::info!(group = group.name(), %upto, "the log begins behind a snapshot");
                 }
                 Err(error) => {

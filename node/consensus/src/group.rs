@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use seriatim_proto::ids::{NodeId, ReplicaId};
 use seriatim_runtime::{
     clock::{self, Instant},
-    task,
+    hit, task,
 };
 use seriatim_storage::{Log, LogId, LogKey};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -352,12 +352,14 @@ impl Future for Pending {
             }),
             Some(Err(ClientWriteError::ForwardToLeader(forward))) => {
                 if forward.reason == ForwardReason::LeaseExpired {
+                    hit!("consensus.propose.lease-expired");
                     Err(ProposeError::LeaseExpired)
                 } else {
                     Err(not_leader(forward, false))
                 }
             }
             Some(Err(ClientWriteError::LogEntryDiscarded(forward))) => {
+                hit!("consensus.propose.discarded");
                 Err(not_leader(forward, true))
             }
             Some(Err(error)) => Err(ProposeError::Stopped(error.to_string())),

@@ -9,7 +9,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use seriatim_proto::ids::ReplicaId;
-use seriatim_runtime::clock;
+use seriatim_runtime::{clock, hit};
 
 use crate::{ConsensusError, Group, GroupState, GroupStatus, Member, Role};
 
@@ -65,10 +65,16 @@ impl Group {
             state.failed.is_some() || (!leads(state, term) && state.leader.is_some())
         });
         match clock::timeout(limit, over).await {
-            Ok(_over) => Ok(()),
-            Err(_elapsed) => Err(ConsensusError::NotHandedOver(
-                "the member did not take over; the others elect a leader",
-            )),
+            Ok(_over) => {
+                hit!("consensus.handover.done");
+                Ok(())
+            }
+            Err(_elapsed) => {
+                hit!("consensus.handover.failed");
+                Err(ConsensusError::NotHandedOver(
+                    "the member did not take over; the others elect a leader",
+                ))
+            }
         }
     }
 

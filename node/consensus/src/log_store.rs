@@ -11,7 +11,10 @@ use openraft::{
     OptionalSend, RaftLogReader,
     storage::{IOFlushed, LogState, RaftLogStorage},
 };
-use seriatim_runtime::mutant::{self, Mutant};
+use seriatim_runtime::{
+    hit,
+    mutant::{self, Mutant},
+};
 use seriatim_storage::{Log, LogId, Storage};
 
 use crate::{
@@ -130,7 +133,10 @@ impl RaftLogReader<Types> for LogStore {
         match self.entries(start, end, self.max_read_bytes).await {
             // Purged while a follower was to be sent it: an empty answer makes openraft look again,
             // an error would stop the group.
-            Err(_purged) if start < self.log.first_index() => Ok(Vec::new()),
+            Err(_purged) if start < self.log.first_index() => {
+                hit!("consensus.read.purged");
+                Ok(Vec::new())
+            }
             result => result,
         }
     }
@@ -217,6 +223,7 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn truncate_after(&mut self, last: Option<RaftLogId>) -> io::Result<()> {
+        hit!("consensus.conflict.truncated");
         let mut from = last.map_or(0, |id| id.index + 1);
         if mutant::on(Mutant::TruncateOneTooMany) {
             from = from.saturating_sub(1);

@@ -10,6 +10,7 @@ use openraft::{
 };
 use parking_lot::Mutex;
 use seriatim_proto::ids::Offset;
+use seriatim_runtime::hit;
 use seriatim_storage::{Boundary, FrameKind, Log, LogId};
 
 use crate::{
@@ -55,6 +56,7 @@ impl Machine {
         // One that was built may be overtaken by one that was installed, and must not replace it:
         // openraft has heard of the newer one, and the log may begin behind it.
         if self.log.boundary_id() >= Some(log_id) {
+            hit!("consensus.snapshot.overtaken");
             return Ok(());
         }
         let boundary = Boundary {
@@ -118,6 +120,7 @@ impl RaftStateMachine<Types> for Machine {
         meta: &SnapshotMetaOf<Types>,
         snapshot: Snapshot,
     ) -> io::Result<()> {
+        hit!("consensus.snapshot.installed");
         self.save(&snapshot).await?;
         self.machine.install(snapshot).await.map_err(io_error)?;
         *self.applied.lock() = meta.last_log_id.as_ref().map(from_raft);

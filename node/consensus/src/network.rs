@@ -16,6 +16,7 @@ use openraft::{
 };
 use seriatim_proto::ids::{GroupId, NodeId};
 use seriatim_runtime::{
+    hit,
     mutant::{self, Mutant},
     rng,
 };
@@ -107,6 +108,9 @@ impl Client {
             let bytes = parts.iter().map(bytes::Bytes::len).sum();
             let turn = self.pace.wait(self.target, first, bytes, &self.seen);
             let come = self.pace.withheld.unless(Some(first), turn).await;
+            if come.is_none() {
+                hit!("consensus.append.withheld");
+            }
             come.ok_or_else(|| failed(Withheld))?;
         }
         let room = if self.class == Class::Control {
@@ -148,6 +152,7 @@ impl Client {
                 .ask(class, kind::SNAPSHOT, head, SNAPSHOT_TIMEOUT)
                 .await;
         }
+        hit!("consensus.snapshot.in-parts");
         let transfer = rng::u64();
         let mut position = 0;
         while position < data.len() {
@@ -222,6 +227,9 @@ async fn outcome(
         Ok(response) => {
             let result = response.into_stream_result(prev, last);
             let good = result.is_ok();
+            if !good {
+                hit!("consensus.append.refused");
+            }
             (Ok(result), good)
         }
     }

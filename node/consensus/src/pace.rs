@@ -12,7 +12,10 @@ use openraft::{
     Instant as _, RaftMetrics, alias::WatchReceiverOf, async_runtime::watch::WatchReceiver as _,
 };
 use parking_lot::Mutex;
-use seriatim_runtime::clock::{self, Instant};
+use seriatim_runtime::{
+    clock::{self, Instant},
+    hit,
+};
 use seriatim_storage::Log;
 use tokio::sync::watch;
 
@@ -51,6 +54,7 @@ impl Throttle {
             *free_at = turn + Duration::from_micros(micros);
             turn
         };
+        hit!("consensus.catch-up.paced");
         clock::sleep_until(turn).await;
     }
 }

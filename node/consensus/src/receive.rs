@@ -6,6 +6,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use openraft::{alias::SnapshotMetaOf, alias::SnapshotOf, raft::TransferLeaderRequest};
 use seriatim_proto::ids::{GroupId, NodeId, Offset, ReplicaId};
 use seriatim_runtime::{
+    hit,
     mutant::{self, Mutant},
     net::BoxFuture,
 };
@@ -61,6 +62,7 @@ impl Handler for Receiver {
                 return Err(format!("group {group} is not open on this node"));
             };
             if group.key().replica != replica {
+                hit!("consensus.receive.other-replica");
                 return Err(format!("replica {replica} is not on this node any more"));
             }
             answer(&group, &self.parts, kind, body).await
@@ -93,20 +95,7 @@ async fn answer(group: &Group, parts: &Parts, kind: u16, mut body: Bytes) -> Res
             }
             Ok(codec::encode_append_response(&response))
         }
-        kind::VOTE => {
-            let request = codec::decode_vote_request(body).map_err(text)?;
-            let asked = request.vote;
-            let mut response = raft.vote(request).await.map_err(|e| e.to_string())?;
-            if mutant::on(Mutant::VoteForTwo)
-                && response.vote.leader_id.term == asked.leader_id.term
-            {
-                (response.vote, response.vote_granted) = (asked, true);
-            }
-            if response.vote_granted {
-                group.heard_from_leader();
-            }
-            Ok(codec::encode_vote_response(&response))
-        }
+        kind::VOTE => vote(group, body).await,
         kind::PRE_VOTE => {
             let request = codec::decode_vote_request(body).map_err(text)?;
             let response = raft.pre_vote(request).await.map_err(|e| e.to_string())?;
@@ -139,6 +128,22 @@ async fn answer(group: &Group, parts: &Parts, kind: u16, mut body: Bytes) -> Res
         }
         _ => Err(format!("unknown Raft message kind {kind}")),
     }
+}
+
+async fn vote(group: &Group, body: Bytes) -> Result<Bytes, String> {
+    let request = codec::decode_vote_request(body).map_err(|error| error.to_string())?;
+    let asked = request.vote;
+    let voted = group.raft().vote(request).await;
+    let mut response = voted.map_err(|e| e.to_string())?;
+    if mutant::on(Mutant::VoteForTwo) && response.vote.leader_id.term == asked.leader_id.term {
+        (response.vote, response.vote_granted) = (asked, true);
+    }
+    if response.vote_granted {
+        group.heard_from_leader();
+    } else {
+        hit!("consensus.vote.refused");
+    }
+    Ok(codec::encode_vote_response(&response))
 }
 
 async fn install(

@@ -7,7 +7,10 @@ use std::{
 };
 
 use seriatim_proto::internal::v1 as wire;
-use seriatim_runtime::mutant::{self, Mutant};
+use seriatim_runtime::{
+    hit,
+    mutant::{self, Mutant},
+};
 use wire::group_command::Command;
 
 use crate::{
@@ -143,6 +146,7 @@ pub(crate) fn members_after(
         if let Some(before) = place
             && let Some(mut place) = members.remove(&before)
         {
+            hit!("groups.member.replaced");
             place.replaced.push(before);
             let surplus = place.replaced.len().saturating_sub(MAX_REPLACED);
             drop(place.replaced.drain(..surplus));

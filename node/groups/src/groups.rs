@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, RwLock};
-use seriatim_cluster::{Cluster, GROUPS_TOPIC, Image, InternalHost};
+use seriatim_cluster::{Cluster, GROUPS_PARTITIONS, GROUPS_TOPIC, Image, InternalHost};
 use seriatim_consensus::Group;
 use seriatim_proto::v1;
 use seriatim_runtime::clock::Instant;
@@ -29,6 +29,9 @@ pub struct GroupOptions {
     /// Bytes of log after which a replica of a shard takes a snapshot and drops the entries before
     /// it; default 64 MiB.
     pub log_bytes: u64,
+    /// Shards, over which the groups of the cluster are spread; default 8. Fixed for the life of a
+    /// cluster, so no node offers it as a setting; a test may want fewer.
+    pub shards: u32,
 }
 
 impl Default for GroupOptions {
@@ -36,6 +39,7 @@ impl Default for GroupOptions {
         Self {
             retention: Duration::from_hours(7 * 24),
             log_bytes: 64 << 20,
+            shards: GROUPS_PARTITIONS,
         }
     }
 }
@@ -121,7 +125,7 @@ impl Groups {
             tracing::debug!("not every partition of groups has a leader in time");
         }
         let coordinator = |group: &String| {
-            let shard = shard_of(group);
+            let shard = shard_of(group, self.0.options.shards);
             match cluster.leader(&errors::partition(shard)) {
                 Some(leader) => v1::Coordinator {
                     group: group.clone(),
@@ -143,7 +147,7 @@ impl Groups {
     pub(crate) fn coordinated(&self, group: &str) -> Result<(Arc<Shard>, u64, Cluster), v1::Error> {
         check_group(group)?;
         let cluster = self.0.cluster_now().ok_or_else(errors::starting)?;
-        let number = shard_of(group);
+        let number = shard_of(group, self.0.options.shards);
         let shard = self.0.shards.read().get(&number).cloned();
         let leading = shard.and_then(|shard| {
             let term = led(&shard.group.state().borrow())?;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use seriatim_cluster::{GROUPS_TOPIC, Hosted, InternalHost};
+use seriatim_cluster::{GROUPS_PARTITIONS, GROUPS_TOPIC, Hosted, InternalHost};
 use seriatim_consensus::{Consensus, ConsensusError, Group, GroupSpec};
 use seriatim_proto::ids::TopicPartition;
 use seriatim_runtime::task::{self, JoinHandle};
@@ -26,6 +26,11 @@ pub(crate) struct Host(pub(crate) Weak<Inner>);
 
 #[async_trait]
 impl InternalHost for Host {
+    fn partitions(&self) -> u32 {
+        let inner = self.0.upgrade();
+        inner.map_or(GROUPS_PARTITIONS, |inner| inner.options.shards)
+    }
+
     async fn open(
         &self,
         consensus: &Consensus,

@@ -1,6 +1,6 @@
 //! Names of groups and members, and which shard a group belongs to.
 
-use seriatim_cluster::{GROUPS_PARTITIONS, is_internal};
+use seriatim_cluster::is_internal;
 use seriatim_proto::{error::ErrorCode, topic_name, v1};
 
 use crate::{
@@ -13,8 +13,8 @@ use crate::{
 
 /// The shard of a group: the CRC-32 (IEEE) of its id in UTF-8, modulo the number of shards. Part of
 /// the format: it can never change.
-pub fn shard_of(group: &str) -> u32 {
-    crc32fast::hash(group.as_bytes()) % GROUPS_PARTITIONS
+pub fn shard_of(group: &str, shards: u32) -> u32 {
+    crc32fast::hash(group.as_bytes()) % shards.max(1)
 }
 
 /// Checks a group id: 1 to 255 characters without control characters.
@@ -120,6 +120,8 @@ pub(crate) fn check_join(join: &mut v1::JoinGroup) -> Result<(), v1::Error> {
 
 #[cfg(test)]
 mod tests {
+    use seriatim_cluster::GROUPS_PARTITIONS;
+
     use super::*;
 
     /// Groups stay where they are: these were computed once and must never change.
@@ -127,7 +129,7 @@ mod tests {
     fn shards_are_fixed() {
         let shards: Vec<u32> = ["a", "b", "billing", "flights-v1", "größe"]
             .into_iter()
-            .map(shard_of)
+            .map(|group| shard_of(group, GROUPS_PARTITIONS))
             .collect();
         assert_eq!(shards, [3, 1, 2, 1, 1]);
     }

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use prost::Message as _;
 use seriatim_proto::internal::v1 as wire;
-use seriatim_runtime::mutant::{self, Mutant};
+use seriatim_runtime::{
+    hit,
+    mutant::{self, Mutant},
+};
 
 use crate::{
     command::Refusal,
@@ -45,6 +48,7 @@ pub(crate) fn check(
             if granted.is_none_or(|from| !(*from..=group.generation).contains(&store.generation))
                 && !mutant::on(Mutant::CommitNotFenced)
             {
+                hit!("groups.commit.fenced");
                 return Err(Refusal::StaleGeneration { tp });
             }
             // The offset of a deleted topic of that name says nothing about this one.
@@ -53,6 +57,7 @@ pub(crate) fn check(
                 && stored.offset > change.offset
                 && !change.allow_back
             {
+                hit!("groups.commit.went-back");
                 return Err(Refusal::OffsetWentBack {
                     tp,
                     stored: stored.offset,

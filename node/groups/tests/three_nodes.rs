@@ -9,7 +9,9 @@
 
 use std::{net::TcpListener, path::Path, sync::Arc, time::Duration};
 
-use seriatim_cluster::{Cluster, ClusterOptions, CreateTopic, GROUPS_TOPIC, LocalState};
+use seriatim_cluster::{
+    Cluster, ClusterOptions, CreateTopic, GROUPS_PARTITIONS, GROUPS_TOPIC, LocalState,
+};
 use seriatim_consensus::{Consensus, ConsensusOptions, Lane, Role};
 use seriatim_groups::{GroupOptions, Groups, shard_of};
 use seriatim_proto::{
@@ -184,7 +186,10 @@ async fn a_new_replica_gets_the_groups_behind_a_log_that_was_cut() {
         .groups
         .coordinators(std::slice::from_ref(&name), deadline());
     assert_eq!(found.await.unwrap()[0].error, None);
-    let tp = TopicPartition::new(GROUPS_TOPIC, i32::try_from(shard_of(&name)).unwrap());
+    let tp = TopicPartition::new(
+        GROUPS_TOPIC,
+        i32::try_from(shard_of(&name, GROUPS_PARTITIONS)).unwrap(),
+    );
     lead(&nodes, 0, &tp, &name).await;
 
     let mut offset = 0;

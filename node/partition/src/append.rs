@@ -8,7 +8,7 @@ use seriatim_proto::{
     ids::{LeaderEpoch, Offset},
 };
 use seriatim_runtime::{
-    clock,
+    clock, hit,
     mutant::{self, Mutant},
     task,
 };
@@ -120,21 +120,30 @@ impl Partition {
                     return Ok(Admitted::Stored(machine.high_watermark()));
                 }
                 Some(Decision::Duplicate(stored)) => {
+                    hit!("partition.append.duplicate");
                     return Ok(Admitted::Stored(stored.base_offset));
                 }
                 Some(Decision::WrongEnd(actual)) => {
+                    hit!("partition.append.wrong-end");
                     return Err(AppendError::WrongEndOffset {
                         expected: request.expected_end.unwrap_or_default(),
                         actual,
                     });
                 }
                 Some(Decision::Refuse(error)) => {
+                    hit!("partition.append.refused");
                     return Err(AppendError::sequence(error, &header));
                 }
                 // Others must not overtake: nothing may be submitted until all is answered.
-                Some(Decision::Wait(Wait::Drain)) | None => {}
-                Some(Decision::Wait(Wait::InFlight)) => order = None,
+                Some(Decision::Wait(Wait::Drain)) | None => {
+                    hit!("partition.append.drained");
+                }
+                Some(Decision::Wait(Wait::InFlight)) => {
+                    hit!("partition.append.in-flight");
+                    order = None;
+                }
                 Some(Decision::Wait(Wait::Gap(error))) => {
+                    hit!("partition.append.gap");
                     order = None;
                     let ends = *gap_ends.get_or_insert_with(|| clock::now() + GAP_PATIENCE);
                     if ends < request.deadline {
@@ -172,6 +181,7 @@ impl Partition {
         };
         // Looked at here and not earlier, so that a batch that is in the log is answered all the same.
         if self.inner.storage.is_disk_full() {
+            hit!("partition.append.disk-full");
             in_flight.resolve(false);
             return Err(AppendError::DiskFull);
         }
@@ -268,6 +278,7 @@ impl InFlight {
                 maybe_applied: false,
                 ..
             }) => {
+                hit!("partition.append.not-leader");
                 // Leadership is on its way to another replica: the caller should hear which.
                 let left = deadline.saturating_duration_since(clock::now());
                 let group = &partition.inner.group;
@@ -290,6 +301,7 @@ impl Drop for InFlight {
         if self.resolved {
             return;
         }
+        hit!("partition.append.abandoned");
         // Its caller gave up. The sequencer must hear of the answer all the same.
         let on_runtime = tokio::runtime::Handle::try_current().is_ok();
         match self.pending.take() {

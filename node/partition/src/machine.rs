@@ -17,6 +17,7 @@ use seriatim_proto::{
     ids::{Offset, TopicPartition},
 };
 use seriatim_runtime::{
+    hit,
     mutant::{self, Mutant},
     task,
 };
@@ -202,7 +203,9 @@ impl Machine {
             match self.replay(&mut state, upto).await {
                 Ok(()) => return Ok(state),
                 // Another boundary was installed meanwhile, and what it stands for is gone.
-                Err(_) if self.log.boundary_id() > known => {}
+                Err(_) if self.log.boundary_id() > known => {
+                    hit!("partition.boundary.moved");
+                }
                 Err(error) => return Err(failed(&error)),
             }
         }
@@ -318,6 +321,7 @@ impl StateMachine for Handle {
     async fn install(&self, snapshot: Snapshot) -> Result<(), SmError> {
         let state =
             State::of_snapshot(snapshot).map_err(|error| SmError::new(error.to_string()))?;
+        hit!("partition.boundary.installed");
         let (high_watermark, log_start) = (state.high_watermark, state.log_start);
         {
             let mut core = self.0.core.lock();

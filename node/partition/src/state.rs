@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use seriatim_consensus::{AppliedEntry, AppliedPayload, AppliedState, Reply, SmError, Snapshot};
 use seriatim_proto::ids::Offset;
-use seriatim_runtime::mutant::{self, Mutant};
+use seriatim_runtime::{
+    hit,
+    mutant::{self, Mutant},
+};
 use seriatim_storage::{Boundary, LogId};
 
 use crate::{
@@ -130,6 +133,7 @@ impl State {
     /// Moves the start of the records, never back.
     fn begin_at(&mut self, start: &LogStart, entry: LogId) -> Outcome {
         if start.offset > self.high_watermark {
+            hit!("partition.trim.beyond");
             return Outcome::Beyond(self.high_watermark);
         }
         let own = &mut self.log_start;

@@ -4,6 +4,7 @@
 //! a whole cluster can run in one thread under virtual time from one seed. It knows nothing of logs.
 
 pub mod clock;
+pub mod mark;
 pub mod metric;
 pub mod mutant;
 pub mod net;

@@ -25,6 +25,7 @@ use std::{
 
 use parking_lot::Mutex;
 use seriatim_proto::ids::{GroupId, ReplicaId};
+use seriatim_runtime::hit;
 
 use crate::{
     LogId, LogKey, Result, StorageError,
@@ -74,6 +75,7 @@ impl Progress {
             Err(error @ StorageError::Version { .. }) => return Err(error),
             Err(error) => {
                 if len > 0 {
+                    hit!("storage.progress.anew");
                     tracing::warn!(%error, "start the progress file anew");
                 }
                 file.set_len(0).at("empty", &path)?;

@@ -23,7 +23,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use seriatim_runtime::clock;
+use seriatim_runtime::{clock, hit};
 
 use crate::{
     HardState, IdentityFile, Log, LogKey, LogOptions, MetaStore, Result, StorageError,
@@ -225,6 +225,7 @@ impl Storage {
     /// Moves a damaged log out of the way and says where to. Its key can never be opened again,
     /// because a replica that forgot what it promised could break the promise.
     pub async fn set_aside_log(&self, key: LogKey, why: &str) -> Result<PathBuf> {
+        hit!("storage.set-aside");
         let _busy = self.take_out(key, "set aside")?;
         let inner = Arc::clone(&self.0);
         let target = self
@@ -315,6 +316,7 @@ impl Storage {
         let mut told = false;
         while space.free() < META_ROOM_BYTES {
             if !std::mem::replace(&mut told, true) {
+                hit!("storage.meta.waits");
                 tracing::warn!("the disk is full: changes of metadata wait for room");
             }
             clock::sleep(META_ROOM_RETRY).await;

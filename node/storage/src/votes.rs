@@ -29,7 +29,10 @@ use std::{
 
 use parking_lot::Mutex;
 use seriatim_proto::ids::{GroupId, ReplicaId};
-use seriatim_runtime::mutant::{self, Mutant};
+use seriatim_runtime::{
+    hit,
+    mutant::{self, Mutant},
+};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -177,13 +180,16 @@ impl Journal {
             disk.sync_dir(dir).at("sync", dir)?;
             (BTreeMap::new(), Writer::new(file, len, next, 0))
         } else {
-            let replayed = replay(&path, &bytes)?;
+            let replayed = replay(&path, &bytes).inspect_err(|_damage| {
+                hit!("storage.votes.damaged");
+            })?;
             let end = len64(RECORD_BYTES) * (replayed.records + 1);
             if bytes
                 .get(len_usize(end)..)
                 .is_some_and(|rest| rest.iter().any(|&byte| byte != 0))
             {
                 // Records behind a gap: no sync confirmed them.
+                hit!("storage.votes.gap-cut");
                 file.set_len(end).at("cut", &path)?;
             }
             // What was read may be in the page cache only.
@@ -277,6 +283,7 @@ impl Journal {
 
     /// Rewrites the journal with the live votes only.
     fn compact(&self, writer: &mut Writer) -> Result<()> {
+        hit!("storage.votes.compacted");
         let votes = self.state.lock().votes.clone();
         let temporary = self.dir.join("votes.tmp");
         let file = self
@@ -313,6 +320,7 @@ impl Journal {
     pub(crate) fn finish(&self, round: VoteRound) {
         let mut state = self.state.lock();
         if let Some(error) = round.failed {
+            hit!("storage.votes.failed");
             tracing::error!(%error, "no vote can be saved any more");
             state.failed = Some(error.clone());
             let later = std::mem::take(&mut state.pending);

@@ -45,9 +45,9 @@ fn any<'a, T>(
     rng: &mut StdRng,
     fit: impl for<'b> Fn(&'b mut Op) -> Option<&'b mut T>,
 ) -> Option<&'a mut T> {
-    let count = ops.iter_mut().filter_map(|op| fit(op)).count();
+    let count = ops.iter_mut().filter_map(&fit).count();
     let chosen = (count > 0).then(|| rng.random_range(0..count))?;
-    ops.iter_mut().filter_map(|op| fit(op)).nth(chosen)
+    ops.iter_mut().filter_map(fit).nth(chosen)
 }
 
 fn is_final(op: &mut Op) -> Option<&mut Read> {

@@ -1,16 +1,24 @@
 //! What breaks and mends, one file for each way.
 
+mod clock;
+mod full_disk;
 mod graceful;
 mod kill;
+mod membership;
+mod operator;
 mod partition;
 mod pause;
+mod power;
 mod proxy;
+mod rot;
+mod syncs;
+mod upgrade;
 
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use parking_lot::Mutex;
-use seriatim_runtime::clock::{self, Instant};
+use seriatim_runtime::clock::{self as time, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -27,6 +35,8 @@ pub(super) struct Nemesis {
     /// Faults end and none begins any more.
     enough: CancellationToken,
     state: Arc<Mutex<State>>,
+    /// Held by the one thing that an operator does at a time.
+    operator: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +67,7 @@ impl Nemesis {
             recorder,
             enough: CancellationToken::new(),
             state: Arc::default(),
+            operator: Arc::default(),
         }
     }
 
@@ -64,7 +75,7 @@ impl Nemesis {
     pub(super) async fn play(&self, schedule: &Schedule, began: Instant) {
         let strikes = schedule.strikes.iter().map(async |strike| {
             let at = began + Duration::from_millis(strike.at_ms);
-            let waited = self.enough.run_until_cancelled(clock::sleep_until(at));
+            let waited = self.enough.run_until_cancelled(time::sleep_until(at));
             if waited.await.is_some() {
                 self.strike(strike).await;
             }
@@ -99,7 +110,19 @@ impl Nemesis {
     }
 
     async fn strike(&self, strike: &Strike) {
-        let Some(claim) = self.stage.cluster.claim(&strike.fault.nodes()) else {
+        let is_operator = strike.fault.kind().is_operator();
+        let _alone = if is_operator {
+            Some(self.operator.lock().await)
+        } else {
+            None
+        };
+        let nodes = strike.fault.nodes();
+        let claim = if is_operator {
+            self.claim(&nodes).await
+        } else {
+            self.stage.cluster.claim(&nodes)
+        };
+        let Some(claim) = claim.filter(|_| !self.enough.is_cancelled()) else {
             self.state.lock().skipped += 1;
             tracing::info!(fault = %strike.fault, "left out: another fault has the node");
             return;
@@ -113,8 +136,10 @@ impl Nemesis {
             state.open.push((id, what.clone()));
         }
         let began = self.begin(id, &strike.fault).await;
-        let lasts = Duration::from_millis(strike.lasts_ms);
-        let _early = self.enough.run_until_cancelled(clock::sleep(lasts)).await;
+        if !is_operator {
+            let lasts = Duration::from_millis(strike.lasts_ms);
+            self.or_enough(time::sleep(lasts)).await;
+        }
         let ended = self.end(id, &strike.fault).await;
         self.state.lock().open.retain(|(open, _)| *open != id);
         self.note(id, &strike.fault, FaultPhase::End);
@@ -127,7 +152,7 @@ impl Nemesis {
     }
 
     fn note(&self, id: u64, fault: &Fault, phase: FaultPhase) {
-        tracing::info!(id, %fault, ?phase, "fault");
+        tracing::debug!(id, %fault, ?phase, "fault");
         self.recorder.fault(history::Fault {
             id,
             what: fault.kind().name(),
@@ -148,7 +173,17 @@ impl Nemesis {
                 proxy::begin(stage, *node, *weather);
                 Ok(())
             }
-            other => anyhow::bail!("{other} is not possible here"),
+            Fault::Clock { node, offset_ms } => clock::set(stage, *node, *offset_ms).await,
+            Fault::FullDisk { node } => full_disk::set(stage, *node, true).await,
+            Fault::PowerLoss { nodes } => power::begin(stage, nodes).await,
+            Fault::SlowDisk { node, sync_ms } => syncs::slow(stage, *node, *sync_ms).await,
+            Fault::StuckDisk { node } => syncs::stuck(stage, *node, true).await,
+            Fault::FailingDisk { node } => syncs::fail(stage, *node).await,
+            Fault::Rot { node, flips } => rot::strike(self, *node, *flips).await,
+            Fault::Grow { node } => membership::grow(self, *node).await,
+            Fault::Shrink { node } => membership::shrink(self, *node).await,
+            Fault::Replace { node } => membership::replace(self, *node).await,
+            Fault::Upgrade => upgrade::strike(self).await,
         }
     }
 
@@ -163,7 +198,17 @@ impl Nemesis {
                 proxy::end(stage, *node);
                 Ok(())
             }
-            _ => Ok(()),
+            Fault::Clock { node, .. } => clock::set(stage, *node, 0).await,
+            Fault::FullDisk { node } => full_disk::set(stage, *node, false).await,
+            Fault::PowerLoss { nodes } => power::end(stage, nodes).await,
+            Fault::SlowDisk { node, .. } => syncs::slow(stage, *node, 0).await,
+            Fault::StuckDisk { node } => syncs::stuck(stage, *node, false).await,
+            Fault::FailingDisk { node } => syncs::heal(stage, *node).await,
+            Fault::Rot { .. }
+            | Fault::Grow { .. }
+            | Fault::Shrink { .. }
+            | Fault::Replace { .. }
+            | Fault::Upgrade => Ok(()),
         }
     }
 }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use seriatim_proto::{ids::NodeId, internal::v1::Hello};
 use seriatim_runtime::{
-    clock,
+    clock, hit,
     net::{Listener, ReadHalf, Stream, WriteHalf},
     rng,
 };
@@ -76,6 +76,7 @@ pub(super) async fn link(
             address: address.clone(),
             why: why.map_or_else(|error| error.to_string(), |()| "closed".to_owned()),
         };
+        hit!("consensus.lane.broken");
         tracing::debug!(%address, %error, "connection ended");
         let replies = std::mem::take(&mut *waiting.lock()).into_values();
         for reply in replies {

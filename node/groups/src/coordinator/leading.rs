@@ -14,7 +14,10 @@ use futures::{
 use seriatim_cluster::{Cluster, Image};
 use seriatim_consensus::Group;
 use seriatim_proto::{internal::v1 as wire, v1};
-use seriatim_runtime::clock::{self, Instant};
+use seriatim_runtime::{
+    clock::{self, Instant},
+    hit,
+};
 use wire::group_command::Command;
 
 use super::{
@@ -151,6 +154,7 @@ impl Leading {
             confirmed: now,
             looked: now,
         };
+        hit!("groups.coordinator.moved");
         // Every member has a full session timeout to find the new coordinator.
         of.machine.for_each(|id, group| {
             if !group.members.is_empty() {

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use prost::Message as _;
 use seriatim_consensus::ProposeError;
 use seriatim_proto::{error::ErrorCode, internal::v1 as wire, v1};
-use seriatim_runtime::clock::{self, Instant};
+use seriatim_runtime::{
+    clock::{self, Instant},
+    hit,
+};
 use wire::group_command::Command;
 
 use super::{
@@ -340,7 +343,10 @@ impl Leading {
     /// What was not decided is proposed again, or refused to those who wait for it.
     fn put_back(&mut self, id: &str, changes: Changes, failure: &Failure) {
         let again = match failure {
-            Failure::Refused(Refusal::Superseded) => GATHER,
+            Failure::Refused(Refusal::Superseded) => {
+                hit!("groups.update.superseded");
+                GATHER
+            }
             Failure::Proposal(ProposeError::LeaseExpired) => AGAIN,
             // The end of leadership follows, and with it the end of all streams.
             Failure::Proposal(ProposeError::NotLeader { .. } | ProposeError::Stopped(_)) => AGAIN,
@@ -447,6 +453,7 @@ impl Leading {
         let Some(session) = active.sessions.get_mut(member_id) else {
             return;
         };
+        hit!("groups.session.expired");
         tracing::info!(group = id, member = member_id, "a member's session ran out");
         session.expired = true;
         if let Some(link) = &session.link {

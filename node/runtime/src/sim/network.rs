@@ -231,6 +231,8 @@ enum Attempt {
 impl HostNet {
     fn attempt(&self, address: &str) -> io::Result<Attempt> {
         let to = host_of(address);
+        // A stream that is dropped needs the network: not before it is unlocked.
+        let _ghost;
         let mut state = self.shared.state.lock();
         let quality = state.quality(&self.name, to);
         if state.is_cut(&self.name, to)
@@ -251,6 +253,7 @@ impl HostNet {
             let ghost = self.open(&mut state, &mut backlog, to, quality);
             ghost.receives.lock().forget_reader();
             ghost.sends.lock().forget_writer();
+            _ghost = ghost;
         }
         if let Some(acceptor) = backlog.acceptor.take() {
             acceptor.wake();

@@ -20,7 +20,7 @@ struct Trace {
 }
 
 /// What a trace came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Stands for every event, in order.
     pub digest: u64,
@@ -97,8 +97,9 @@ fn mix(hash: u64, word: u64) -> u64 {
         .rotate_left(29)
 }
 
-/// Good enough to tell two runs apart, at the speed of memory.
-fn hash(seed: u64, bytes: &[u8]) -> u64 {
+/// Stands for bytes, after what `seed` stands for: good enough to tell two runs apart, at the speed of
+/// memory.
+pub fn hash(seed: u64, bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
     let whole = words
         .iter()

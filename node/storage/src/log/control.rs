@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use seriatim_proto::ids::Offset;
-use seriatim_runtime::mutant::{self, Mutant};
+use seriatim_runtime::{
+    hit,
+    mutant::{self, Mutant},
+};
 
 use super::{
     LogInner,
@@ -119,11 +122,15 @@ impl LogInner {
         writer.active = None;
         let cut_here = index > segment.first_index;
         let removed = self.forget_from(index, &place, &segment, cut_here);
+        if !removed.is_empty() {
+            hit!("storage.truncate.files");
+        }
         // From the last to the first, each durable before the next, so that a crash leaves no gap.
         for removed in removed.iter().rev() {
             self.remove_file(removed)?;
         }
         if cut_here {
+            hit!("storage.truncate.inside");
             let file = segment.open(&*self.core.disk)?;
             file.set_len(place.position).at("cut", &segment.path)?;
             self.core.engine.sync(&*file, &segment.path)?;
@@ -224,6 +231,7 @@ impl LogInner {
             }
         };
         writer.active = None;
+        hit!("storage.purge.restarted");
         // Until the files are gone, the hint must be true of them as well.
         self.lower_progress(writer.synced_end.min(upto.index + 1))?;
         self.ensure_dir(writer)?;

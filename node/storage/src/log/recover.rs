@@ -1,10 +1,13 @@
 //! Opening a log: what is on disk, what must be, and what is cut.
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, ops::Range, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use seriatim_proto::{ids::Offset, settings::Durability};
-use seriatim_runtime::mutant::{self, Mutant};
+use seriatim_runtime::{
+    hit,
+    mutant::{self, Mutant},
+};
 
 use super::{
     files,
@@ -68,6 +71,7 @@ pub(super) fn recover(core: &Core, key: LogKey, options: LogOptions) -> Result<R
         let empty = last.summary.lock().last.is_none();
         if empty || last.ends_by_start(&small.start) {
             // Nothing in it: the rest of a creation that was not finished, or purged.
+            hit!("storage.recover.empty-segment");
             disk.remove_file(&last.path).at("remove", &last.path)?;
             disk.sync_dir(&dir).at("sync", &dir)?;
         } else {
@@ -76,6 +80,7 @@ pub(super) fn recover(core: &Core, key: LogKey, options: LogOptions) -> Result<R
     }
     if conflicts(&segments, &small.start) {
         // A restart behind `purged` was interrupted: what is here belongs to another history.
+        hit!("storage.recover.other-history");
         files::remove_resume(disk, &dir)?;
         for segment in segments.drain(..).rev() {
             disk.remove_file(&segment.path)
@@ -113,6 +118,7 @@ fn make_durable(core: &Core, dir: &Path, state: &LogState, synced_end: u64) -> R
     if !sealed && (durable || state.options.durability != Durability::Fsync) {
         return Ok(durable);
     }
+    hit!("storage.recover.synced-again");
     let file = last.open(&*core.disk)?;
     core.engine.sync(&*file, &last.path)?;
     core.disk.sync_dir(dir).at("sync", dir)?;
@@ -163,12 +169,14 @@ fn list_segments(
         .iter()
         .filter(|entry| file::is_temporary(&entry.name))
     {
+        hit!("storage.recover.temporary-file");
         let path = dir.join(&entry.name);
         disk.remove_file(&path).at("remove", &path)?;
     }
     let (keep, purged) = split_purged(names_of(&entries), start);
     if !purged.is_empty() {
         // First the start that makes them superfluous, which a killed process may not have synced.
+        hit!("storage.recover.purge-finished");
         disk.sync_dir(dir).at("sync", dir)?;
     }
     for (offset, index) in purged {
@@ -229,6 +237,7 @@ fn load_sealed(disk: &dyn Disk, segment: &Arc<Segment>, next: &Segment) -> Resul
             footer.summary
         }
         None => {
+            hit!("storage.recover.index-rebuilt");
             tracing::warn!(file = %segment.path.display(), "rebuild the index of a segment");
             let (summary, index) =
                 segment.rebuild(&*file, u64::MAX, Some((next.first_index, next.base_offset)))?;
@@ -268,6 +277,7 @@ fn load_last(disk: &dyn Disk, segment: &Arc<Segment>, synced_end: u64) -> Result
     let len = file.len().at("read the length of", &segment.path)?;
     if is_unfinished(segment, &*file)? {
         // Created, and lost power before its first sync.
+        hit!("storage.recover.unfinished-segment");
         return match judge_unfinished(segment, &*file, synced_end)? {
             Tail::Damaged(what) => Err(StorageError::damaged(&segment.path, 0, what)),
             Tail::Clean | Tail::Torn => Ok(0),
@@ -292,7 +302,10 @@ fn load_last(disk: &dyn Disk, segment: &Arc<Segment>, synced_end: u64) -> Result
         None => None,
     };
     let mut found = match resume.filter(|(summary, _)| summary.end <= len) {
-        Some((summary, index)) => Found::resume(segment, summary, index),
+        Some((summary, index)) => {
+            hit!("storage.recover.resumed");
+            Found::resume(segment, summary, index)
+        }
         None => Found::new(segment),
     };
     let stop = found.run(&*file)?;
@@ -306,28 +319,41 @@ fn load_last(disk: &dyn Disk, segment: &Arc<Segment>, synced_end: u64) -> Result
         && let Some(footer) = footer.filter(|footer| footer.summary.end == end)
     {
         // Sealed, but nothing says that this was synced: then the footer alone proves nothing.
+        hit!("storage.recover.seal-unconfirmed");
         let known = found.synced_end;
         *segment.summary.lock() = footer.summary;
         *segment.index.lock() = Some(found.index);
         return Ok(known);
     }
     match judge_tail(segment, &*file, &stop, &found, synced_end)? {
-        Tail::Damaged(what) => return Err(StorageError::damaged(&segment.path, end, what)),
+        Tail::Damaged(what) => {
+            hit!("storage.recover.damaged-tail");
+            return Err(StorageError::damaged(&segment.path, end, what));
+        }
         Tail::Clean => {}
         Tail::Torn if mutant::on(Mutant::TornTailAccepted) => found.summary.end = len,
-        Tail::Torn => {
-            tracing::info!(
-                file = %segment.path.display(), position = end, bytes = len - end, index = next_index,
-                "cut a torn tail"
-            );
-            file.set_len(end).at("cut", &segment.path)?;
-            file.sync().at("sync", &segment.path)?;
-        }
+        Tail::Torn => cut_tail(segment, &*file, end..len, next_index)?,
     }
     let known = found.synced_end;
     *segment.summary.lock() = found.summary;
     *segment.index.lock() = Some(found.index);
     Ok(known)
+}
+
+/// Cuts the rest of a write that no sync confirmed.
+fn cut_tail(
+    segment: &Segment,
+    file: &dyn DiskFile,
+    torn: Range<u64>,
+    next_index: u64,
+) -> Result<()> {
+    hit!("storage.recover.torn-tail");
+    tracing::info!(
+        file = %segment.path.display(), position = torn.start, bytes = torn.end - torn.start,
+        index = next_index, "cut a torn tail"
+    );
+    file.set_len(torn.start).at("cut", &segment.path)?;
+    file.sync().at("sync", &segment.path)
 }
 
 /// Judges where the scan of a last segment stopped.
@@ -387,6 +413,7 @@ fn check_end(state: &LogState, dir: &Path, synced_end: u64) -> Result<()> {
     if synced_end <= end || mutant::on(Mutant::DamageCutInSilence) {
         return Ok(());
     }
+    hit!("storage.recover.end-missing");
     let (file, position) = match state.segments.last() {
         Some(segment) => (segment.path.clone(), segment.summary.lock().end),
         None => (dir.to_owned(), 0),

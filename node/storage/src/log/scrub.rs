@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use seriatim_runtime::hit;
+
 use super::{Log, LogInner};
 use crate::{
     Result, StorageError,
@@ -59,6 +61,7 @@ impl LogInner {
         };
         if !whole {
             // The frames are whole and so is everything that can be asked of them.
+            hit!("storage.scrub.footer");
             tracing::warn!(file = %segment.path.display(), "the footer of a segment is damaged");
         }
         Ok(())

@@ -3,7 +3,10 @@
 use std::{io::IoSlice, sync::Arc};
 
 use seriatim_proto::settings::Durability;
-use seriatim_runtime::mutant::{self, Mutant};
+use seriatim_runtime::{
+    hit,
+    mutant::{self, Mutant},
+};
 
 use super::{
     AppendDone, LogInner, files,
@@ -173,6 +176,7 @@ impl LogInner {
             }
             Err(error) if error.is_no_space() => {
                 // Nothing of it counts as written; the same bytes go to the same place later.
+                hit!("storage.write.disk-full");
                 self.core.space.note(true);
                 self.state.lock().put_back(appends);
                 return Begun::Full;
@@ -236,6 +240,7 @@ impl LogInner {
                 return Ok(());
             }
             self.seal(active)?;
+            hit!("storage.write.rolled");
             // Sealed, synced: everything in it is durable before the next file exists.
             writer.synced_end = first.log_id().index;
             if writer.dir_dirty && !mutant::on(Mutant::DirNotSynced) {
@@ -266,6 +271,7 @@ impl LogInner {
         let file = segment.create(&*self.core.disk).inspect_err(|_| {
             // Half made on a full disk, it must not be taken for a segment if the log is cut before the
             // next attempt, or if the process ends.
+            hit!("storage.write.segment-undone");
             drop(self.core.disk.remove_file(&segment.path));
         })?;
         self.state.lock().segments.push(Arc::clone(&segment));
@@ -331,6 +337,7 @@ impl LogInner {
         let mut writer = self.writer.lock();
         if let Some(error) = self.poison.get() {
             // Retired meanwhile: its file was closed, and nobody may take the round for durable.
+            hit!("storage.write.retired");
             round.fail((**error).clone());
             return;
         }
@@ -489,6 +496,7 @@ impl LogInner {
         });
         let error = Arc::clone(error);
         if first {
+            hit!("storage.log.stopped");
             tracing::error!(log = %self.key, error = %seriatim_proto::error::chain(&error), "the log stops");
             self.core.engine.metrics.poisoned.increment(1);
             let _ = self.core.failed.lock().insert(self.key, Arc::clone(&error));

@@ -3,12 +3,19 @@
 //! On a real disk it is sled. On a simulated one, which sled cannot use, it is a map with a journal
 //! of transactions that behaves alike: a crash keeps a prefix of them.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use crate::{Result, StorageError, disk::Disk};
+use crate::{
+    Result, StorageError,
+    disk::{Disk, DiskFile, OpenMode},
+    error::IoContext,
+};
 
 mod journal;
 
@@ -46,8 +53,46 @@ pub struct MetaStore(RwLock<Option<Backend>>);
 
 #[derive(Debug)]
 enum Backend {
-    Sled(sled::Db),
+    Sled(Sled),
     Journal(journal::MetaJournal),
+}
+
+/// sled, and its file.
+#[derive(Debug)]
+struct Sled {
+    db: sled::Db,
+    /// sled's own flush hands the bytes to the disk, but waits neither for the disk's cache nor for
+    /// the length of the file: after it a power loss could still take them.
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+}
+
+impl Sled {
+    fn open(disk: &dyn Disk, folder: &Path) -> Result<Self> {
+        let db = sled::Config::new()
+            .path(folder)
+            .flush_every_ms(Some(FLUSH_EVERY_MS))
+            .cache_capacity(CACHE_BYTES)
+            .open()
+            .map_err(failed)?;
+        let path = folder.join("db");
+        let file = disk.open(&path, OpenMode::Read).at("open", &path)?;
+        let this = Self { db, file, path };
+        this.flush()?;
+        // sled syncs neither what it is configured with nor the names of its files.
+        let conf = folder.join("conf");
+        let sync = || disk.open(&conf, OpenMode::Read)?.sync();
+        sync().at("sync", &conf)?;
+        for folder in [&folder.join("blobs"), folder] {
+            disk.sync_dir(folder).at("sync", folder)?;
+        }
+        Ok(this)
+    }
+
+    fn flush(&self) -> Result<()> {
+        let _bytes = self.db.flush().map_err(failed)?;
+        self.file.sync().at("sync", &self.path)
+    }
 }
 
 impl MetaStore {
@@ -56,19 +101,14 @@ impl MetaStore {
             let journal = journal::MetaJournal::open(&**disk, dir)?;
             return Ok(Self(RwLock::new(Some(Backend::Journal(journal)))));
         }
-        let db = sled::Config::new()
-            .path(dir.join("meta"))
-            .flush_every_ms(Some(FLUSH_EVERY_MS))
-            .cache_capacity(CACHE_BYTES)
-            .open()
-            .map_err(failed)?;
-        Ok(Self(RwLock::new(Some(Backend::Sled(db)))))
+        let sled = Sled::open(&**disk, &dir.join("meta"))?;
+        Ok(Self(RwLock::new(Some(Backend::Sled(sled)))))
     }
 
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         match self.0.read().as_ref().ok_or(StorageError::Closed)? {
-            Backend::Sled(db) => {
+            Backend::Sled(Sled { db, .. }) => {
                 let value = db.get(key).map_err(failed)?;
                 Ok(value.map(|value| Bytes::copy_from_slice(&value)))
             }
@@ -79,7 +119,7 @@ impl MetaStore {
     /// All keys that begin with `prefix`, in order, with their values.
     pub fn scan(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>> {
         match self.0.read().as_ref().ok_or(StorageError::Closed)? {
-            Backend::Sled(db) => db
+            Backend::Sled(Sled { db, .. }) => db
                 .scan_prefix(prefix)
                 .map(|entry| {
                     let (key, value) = entry.map_err(failed)?;
@@ -93,7 +133,7 @@ impl MetaStore {
     /// Applies a batch: all of it or nothing. Not yet durable on return.
     pub fn transact(&self, batch: MetaBatch) -> Result<()> {
         match self.0.read().as_ref().ok_or(StorageError::Closed)? {
-            Backend::Sled(db) => {
+            Backend::Sled(Sled { db, .. }) => {
                 let mut changes = sled::Batch::default();
                 for (key, value) in batch.ops {
                     match value {
@@ -120,7 +160,7 @@ impl MetaStore {
     /// Makes all transactions so far durable. Blocks for a sync.
     pub fn flush(&self) -> Result<()> {
         match self.0.read().as_ref().ok_or(StorageError::Closed)? {
-            Backend::Sled(db) => db.flush().map(drop).map_err(failed),
+            Backend::Sled(sled) => sled.flush(),
             Backend::Journal(journal) => journal.flush(),
         }
     }
