@@ -2,8 +2,6 @@
 #![expect(clippy::print_stdout, reason = "results go to standard output")]
 
 use std::{
-    fs::File,
-    io::BufWriter,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,6 +10,7 @@ use anyhow::Context as _;
 use seriatim_jepsen::{
     check::check,
     live::{self, Options, Outcome as Run, schedule},
+    report,
 };
 
 use super::{Clean, Outcome, plan::Given};
@@ -82,15 +81,12 @@ fn judge(out: &Path, run: Run) -> Outcome {
     let what = || format!("write {}", path.display());
     history.save(&path).with_context(what)?;
     let verdict = check(&history);
-    let path = out.join("verdict.json");
-    let what = || format!("write {}", path.display());
-    let file = File::create(&path).with_context(what)?;
-    serde_json::to_writer_pretty(BufWriter::new(file), &verdict).with_context(what)?;
+    report::save(out, &history, &verdict)?;
     for why in &left_out {
         println!("left out: {why}");
     }
     println!("{struck} faults, {skipped} left out because another one had the node");
-    println!("{verdict}");
+    println!("{}", report::table(&verdict, &history.ops));
     for finding in &verdict.checkers {
         for (name, value) in &finding.figures {
             println!("{}: {name} {value:.3}", finding.name);

@@ -13,7 +13,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use seriatim_jepsen::{
     check::Finding,
     history::{Action, FaultPhase, History, Kind},
-    panics, report,
+    panics,
     sim::{
         outcome::{Check, NO_PANICS, Outcome as SeedOutcome},
         run::{Trace, Verdict, run as run_seed},
@@ -101,7 +101,7 @@ fn outcome(verdict: &Verdict, panics: Vec<String>) -> SeedOutcome {
         counts: counts.map(|(name, n)| (name.to_owned(), n)).into(),
         faults: totals.faults.clone(),
         marks: mark::visits()
-            .map(|(name, hits)| (name.to_owned(), hits))
+            .map(|(name, visits)| (name.to_owned(), visits))
             .collect(),
         virtual_ms: u64::try_from(verdict.took.as_millis()).unwrap_or(u64::MAX),
         recovered_ms: recovered_ms(&verdict.history),
@@ -162,5 +162,7 @@ fn save(verdict: &Verdict, dir: &Path) -> anyhow::Result<()> {
         .history
         .save(&history)
         .with_context(|| format!("write {}", history.display()))?;
-    report::save(&folder, &verdict.history, &verdict.verdict)
+    let judged = folder.join("verdict.json");
+    fs::write(&judged, serde_json::to_string_pretty(&verdict.verdict)?)
+        .with_context(|| format!("write {}", judged.display()))
 }

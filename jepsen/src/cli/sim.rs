@@ -141,6 +141,9 @@ pub(crate) fn run(args: &Args, single: Option<u64>, given: &Given) -> Outcome {
     if let (Some(trace), true) = (&args.trace, args.twice) {
         println!("{}", parting(trace)?);
     }
+    if single.is_none() {
+        table::print_checks(&summary);
+    }
     table::print(&summary, took, |seed| args.plan.replay(seed, given));
     for done in &failed {
         shrink::run(done, &fleet, &args.plan, given)?;

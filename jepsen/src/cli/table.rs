@@ -12,8 +12,8 @@ use seriatim_jepsen::sim::{
 /// Most failures that are listed.
 const FAILURES_MAX: usize = 20;
 
-/// Prints what many seeds came to.
-pub(crate) fn print(summary: &Summary, took: Duration, replay: impl Fn(u64) -> String) {
+/// Prints what the checkers of many seeds came to.
+pub(crate) fn print_checks(summary: &Summary) {
     let mut checks = Table::new();
     let _table = checks.load_style(presets::NOTHING);
     let _header = checks.set_header(["promise", "looked at", "seeds that broke it"]);
@@ -26,6 +26,10 @@ pub(crate) fn print(summary: &Summary, took: Duration, replay: impl Fn(u64) -> S
     }
     align(&mut checks);
     println!("{checks}\n");
+}
+
+/// Prints the figures of many seeds, and how to run those again that failed.
+pub(crate) fn print(summary: &Summary, took: Duration, replay: impl Fn(u64) -> String) {
     println!("done      {}", figures(&summary.counts));
     println!("faults    {}", figures(&summary.faults));
     if !summary.marks.is_empty() {
