@@ -56,6 +56,7 @@ impl Story {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "an operation ends once")]
     pub(super) fn end(&mut self, open: Open, kind: Kind, action: Action) {
         self.push(Process::Client(open.process), kind, action, open.node);
     }
