@@ -2,6 +2,8 @@
 #![expect(clippy::print_stdout, reason = "results go to standard output")]
 
 use std::{
+    fs::File,
+    io::BufWriter,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -80,6 +82,10 @@ fn judge(out: &Path, run: Run) -> Outcome {
     let path = out.join("history.jsonl");
     let what = || format!("write {}", path.display());
     history.save(&path).with_context(what)?;
+    let path = out.join("history.edn");
+    let what = || format!("write {}", path.display());
+    let file = File::create(&path).with_context(what)?;
+    history.write_edn(BufWriter::new(file)).with_context(what)?;
     let verdict = check(&history);
     report::save(out, &history, &verdict)?;
     for why in &left_out {
