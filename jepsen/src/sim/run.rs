@@ -285,7 +285,9 @@ impl Run {
                 Workload::Replicas,
                 Workload::Recover,
             ]
-            .into(),
+            .into_iter()
+            .chain(self.real.as_ref().map(|_| Workload::GroupConsume))
+            .collect(),
             ..Header::default()
         }
     }

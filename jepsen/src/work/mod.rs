@@ -44,7 +44,7 @@ pub type Job = BoxFuture<'static, ()>;
 const RECONNECT: Duration = Duration::from_millis(500);
 
 /// Mean pause between two questions where a group is.
-const WATCH: Duration = Duration::from_millis(400);
+const WATCH: Duration = Duration::from_millis(700);
 
 /// A topic that the workloads use from the beginning to the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
