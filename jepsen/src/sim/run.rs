@@ -442,12 +442,15 @@ impl Run {
         {
             self.note("a partition could not be read to its end");
         }
-        let ranges = std::mem::take(&mut self.board.lock().finals);
+        let finals = self.recorder.finals();
+        let names = self.header(0).keys;
         let comparers = self.crew(|client| {
-            let all = read_at_end(client.partitions).into_iter();
-            let read = all.filter_map(|place| Some((place, ranges.get(&key(place.0, place.1))?)));
-            read.map(|(place, range)| -> Job {
-                Box::pin(operator::compare(client.clone(), place, range.clone()))
+            let read = finals.into_iter().filter_map(|(key, range)| {
+                let (topic, partition) = names.get(&key)?.rsplit_once('-')?;
+                Some((key, (topic.to_owned(), partition.parse().ok()?), range))
+            });
+            read.map(|(key, place, range)| -> Job {
+                Box::pin(operator::compare(client.clone(), key, place, range))
             })
             .collect()
         })?;

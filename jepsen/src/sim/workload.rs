@@ -494,7 +494,6 @@ pub async fn read_all(client: Client, place: (&'static str, i32)) {
                     };
                     let _none = poll.reads.insert(key, read);
                     client.recorder.ok(pending.at(node), Action::Poll(poll));
-                    let _none = client.board.lock().finals.insert(key, start..from);
                     return;
                 }
             }

@@ -65,7 +65,7 @@ fn answer(answer: &Answer) -> anyhow::Result<()> {
 fn carry_out(syncs: &Syncs, command: &Command) -> Answer {
     let done = syncs.with(|state| {
         match *command {
-            Command::Full(full) => state.image.full = full,
+            Command::Full(full) => state.image.set_full(full),
             Command::Slow(ms) => state.slow = Duration::from_millis(ms),
             Command::Stuck(stuck) => state.stuck = stuck,
             Command::Failing(failing) => state.failing = failing,
