@@ -85,7 +85,9 @@ fn sync_dir(path: &Path) {
 
 #[test]
 fn files_and_names_survive_once_they_are_synced() {
-    let Some(mut disk) = Disk::mount(1) else { return };
+    let Some(mut disk) = Disk::mount(1) else {
+        return;
+    };
     let root = disk.path();
     fs::create_dir(root.join("folder")).unwrap();
     let path = root.join("folder/file");
@@ -108,7 +110,10 @@ fn files_and_names_survive_once_they_are_synced() {
     sync_dir(&root.join("folder"));
     disk.lose_all();
     assert!(!path.try_exists().unwrap());
-    assert_eq!(fs::read(root.join("folder/renamed")).unwrap().len(), 100_000);
+    assert_eq!(
+        fs::read(root.join("folder/renamed")).unwrap().len(),
+        100_000
+    );
     fs::remove_file(root.join("folder/renamed")).unwrap();
     sync_dir(&root.join("folder"));
     disk.lose_all();
@@ -117,9 +122,15 @@ fn files_and_names_survive_once_they_are_synced() {
 
 #[test]
 fn a_disk_is_full_slow_stuck_and_failing_when_it_is_told_to() {
-    let Some(mut disk) = Disk::mount(1) else { return };
+    let Some(mut disk) = Disk::mount(1) else {
+        return;
+    };
     let path = disk.path().join("file");
-    let mut file = OpenOptions::new().create_new(true).write(true).open(&path).unwrap();
+    let mut file = OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .open(&path)
+        .unwrap();
     file.write_all(&[1; 1000]).unwrap();
     let _what = disk.tell("{\"full\":true}");
     let full = file.write_all(&[1; 1000]).unwrap_err();
@@ -158,17 +169,25 @@ fn a_flushed_metadata_store_survives() {
         return flush_and_wait(Path::new(&folder));
     }
     for seed in 0..6 {
-        let Some(mut disk) = Disk::mount(seed) else { return };
+        let Some(mut disk) = Disk::mount(seed) else {
+            return;
+        };
         let folder = disk.path();
         let mut writer = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "a_flushed_metadata_store_survives", "--nocapture"])
+            .args([
+                "--exact",
+                "a_flushed_metadata_store_survives",
+                "--nocapture",
+            ])
             .env(FOLDER, &folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let output = BufReader::new(writer.stdout.take().unwrap());
-        let flushed = output.lines().any(|line| line.unwrap().ends_with("flushed"));
+        let flushed = output
+            .lines()
+            .any(|line| line.unwrap().ends_with("flushed"));
         assert!(flushed, "the writer did not flush");
         writer.kill().unwrap();
         let _status = writer.wait().unwrap();
@@ -176,7 +195,9 @@ fn a_flushed_metadata_store_survives() {
         let storage = open(&folder);
         let value = storage.meta().get(b"key").unwrap();
         assert_eq!(value.as_deref(), Some(&b"value"[..]), "seed {seed}");
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         runtime.block_on(storage.shutdown());
     }
 }

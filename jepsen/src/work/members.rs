@@ -98,7 +98,9 @@ impl Member<'_> {
             .strategy(any(&strategies).copied().unwrap_or_default())
             .auto_commit(self.automatic().then_some(COMMIT_EVERY));
         if one_in(4) {
-            builder = builder.instance_id(format!("{}-{number}", self.group));
+            // To the group it is the member that last had this name: what it owned stays its own.
+            self.name = format!("{}-{number}", self.group);
+            builder = builder.instance_id(self.name.clone());
         }
         let keys: Vec<_> = super::places(targets)
             .iter()
