@@ -10,7 +10,12 @@ use seriatim_jepsen::{
 };
 use tokio::runtime::Builder;
 
-use super::{Clean, Outcome, plan::Plan, progress::Progress, sim::seeds};
+use super::{
+    Clean, Outcome,
+    plan::{Given, Plan},
+    progress::Progress,
+    sim::seeds,
+};
 
 /// Failures that are told at once; all of them stand in the summary.
 const TOLD_MAX: usize = 20;
@@ -28,6 +33,8 @@ pub(crate) struct Args {
     seeds: Option<Range<u64>>,
     #[command(flatten)]
     plan: Plan,
+    #[command(flatten)]
+    given: Given,
     /// Seeds that run at the same time; as many as there are cores unless given.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
@@ -50,19 +57,19 @@ pub(crate) fn run(args: &Args) -> Outcome {
 /// Runs the seeds that are missing.
 fn sit(args: &Args, seeds: Range<u64>) -> Outcome {
     let dir = args
-        .plan
+        .given
         .out
         .as_deref()
         .context("--out says where the campaign is kept")?;
     let program = std::env::current_exe().context("find this program")?;
-    let decisive = args.plan.decisive().into_iter();
+    let decisive = args.plan.decisive(&args.given).into_iter();
     let decisive = decisive.map(|arg| arg.to_string_lossy().into_owned());
     let terms = Terms::new(&program, decisive.collect())?;
     let mut ledger = Ledger::open(dir, &terms, |_done| {})?;
     let missing: Vec<u64> = seeds.clone().filter(|seed| !ledger.has(*seed)).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut child = vec!["seed".into()];
-    child.extend(args.plan.args());
+    child.extend(args.plan.args(&args.given));
     let fleet = Fleet {
         program,
         args: child,
@@ -80,7 +87,10 @@ fn sit(args: &Args, seeds: Range<u64>) -> Outcome {
         if let Some(first) = wrong.first() {
             *failed.borrow_mut() += 1;
             if *failed.borrow() <= TOLD_MAX {
-                progress.say(&format!("{}\n  {first}", args.plan.replay(done.seed)));
+                progress.say(&format!(
+                    "{}\n  {first}",
+                    args.plan.replay(done.seed, &args.given)
+                ));
             }
         }
         progress.done(*failed.borrow());

@@ -1,7 +1,11 @@
 //! What decides a run in simulation besides its seed; the same for the command that people call and for
 //! the process of each seed.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use seriatim_jepsen::sim::{run::Options, schedule::Schedule};
 
@@ -55,8 +59,26 @@ impl Plan {
         args
     }
 
+    /// Virtual seconds in which faults begin.
+    pub(crate) fn seconds(&self) -> u64 {
+        self.seconds
+    }
+
+    /// The same, with another length and schedule, that leaves nothing behind.
+    pub(crate) fn other(&self, seconds: u64, schedule: &Path) -> (Self, Given) {
+        let plan = Self {
+            seconds,
+            ..self.clone()
+        };
+        let given = Given {
+            schedule: Some(schedule.to_owned()),
+            out: None,
+        };
+        (plan, given)
+    }
+
     /// Those that decide what happens, without where it is written.
-    fn decisive(&self, given: &Given) -> Vec<OsString> {
+    pub(crate) fn decisive(&self, given: &Given) -> Vec<OsString> {
         let mut args: Vec<OsString> = vec!["--seconds".into(), self.seconds.to_string().into()];
         if self.plant_lying_disks {
             args.push("--plant-lying-disks".into());

@@ -13,13 +13,13 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use seriatim_jepsen::{
     check::Finding,
     history::{Action, FaultPhase, History, Kind},
-    panics,
+    panics, report,
     sim::{
         outcome::{Check, NO_PANICS, Outcome as SeedOutcome},
         run::{Trace, Verdict, run as run_seed},
     },
 };
-use seriatim_runtime::sim::trace;
+use seriatim_runtime::{mark, sim::trace};
 
 use super::{
     Clean, Outcome,
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// Write a line for each event to this file.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Write the history even if nothing failed.
+    /// Say what each checker found, and write the history even if nothing failed.
     #[arg(long)]
     keep: bool,
     /// The seed.
@@ -49,8 +49,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let lines = args.trace.as_ref().map(trace_to).transpose()?;
     let options = args.plan.options(args.seed, &args.given)?;
     let verdict = run_seed(args.seed, &options, lines);
-    let verdict = verdict.context("run the seed")?;
+    let mut verdict = verdict.context("run the seed")?;
+    verdict.history.header.replay = Some(args.plan.replay(args.seed, &args.given));
     let outcome = outcome(&verdict, panics::take());
+    if args.keep {
+        tell(&report::table(&verdict.verdict, &verdict.history.ops));
+    }
     if let Some(dir) = &args.given.out
         && (args.keep || !outcome.holds())
     {
@@ -59,6 +63,11 @@ pub(crate) fn run(args: &Args) -> Outcome {
     println!("{}", serde_json::to_string(&outcome)?);
     // Whether promises were kept stands in the result.
     Ok(Clean(true))
+}
+
+#[expect(clippy::print_stderr, reason = "standard output is for the result")]
+fn tell(table: &str) {
+    eprintln!("{table}");
 }
 
 fn trace_to(path: &PathBuf) -> anyhow::Result<Trace> {
@@ -100,6 +109,9 @@ fn outcome(verdict: &Verdict, panics: Vec<String>) -> SeedOutcome {
         checks,
         counts: counts.map(|(name, n)| (name.to_owned(), n)).into(),
         faults: totals.faults.clone(),
+        marks: mark::visits()
+            .map(|(name, visits)| (name.to_owned(), visits))
+            .collect(),
         virtual_ms: u64::try_from(verdict.took.as_millis()).unwrap_or(u64::MAX),
         recovered_ms: recovered_ms(&verdict.history),
         history: format!("{:016x}", digest(&verdict.history)),
@@ -159,7 +171,5 @@ fn save(verdict: &Verdict, dir: &Path) -> anyhow::Result<()> {
         .history
         .save(&history)
         .with_context(|| format!("write {}", history.display()))?;
-    let judged = folder.join("verdict.json");
-    fs::write(&judged, serde_json::to_string_pretty(&verdict.verdict)?)
-        .with_context(|| format!("write {}", judged.display()))
+    report::save(&folder, &verdict.history, &verdict.verdict)
 }

@@ -22,8 +22,11 @@ use super::{
     Clean, Outcome,
     plan::{Given, Plan},
     progress::Progress,
-    table,
+    shrink, table,
 };
+
+/// Most failures that are shrunk.
+const SHRUNK_MAX: usize = 2;
 
 /// Most failures that are printed with all that is known of them.
 const SHOWN_MAX: usize = 5;
@@ -55,6 +58,9 @@ pub(crate) struct Args {
     /// Print what the first seed breaks, and run nothing.
     #[arg(long)]
     print_schedule: bool,
+    /// Do not look for the least that must be broken for a seed to fail.
+    #[arg(long)]
+    no_shrink: bool,
 }
 
 pub(super) fn seeds(text: &str) -> Result<Range<u64>, String> {
@@ -106,6 +112,7 @@ pub(crate) fn run(args: &Args, single: Option<u64>, given: &Given) -> Outcome {
     let began = Instant::now();
     let executor = Builder::new_current_thread().enable_all().build()?;
     let all = RefCell::new(Summary::default());
+    let mut failed = Vec::new();
     let interrupted = executor.block_on(async {
         let each = |done: Done| {
             let mut all = all.borrow_mut();
@@ -113,6 +120,9 @@ pub(crate) fn run(args: &Args, single: Option<u64>, given: &Given) -> Outcome {
             all.add(&done);
             progress.done(all.failures.len());
             tell(&progress, &done, all.failures.len(), single.is_some());
+            if !args.no_shrink && failed.len() < SHRUNK_MAX && done.fails() {
+                failed.push(done);
+            }
             Ok(())
         };
         tokio::select! {
@@ -131,7 +141,13 @@ pub(crate) fn run(args: &Args, single: Option<u64>, given: &Given) -> Outcome {
     if let (Some(trace), true) = (&args.trace, args.twice) {
         println!("{}", parting(trace)?);
     }
+    if single.is_none() {
+        table::print_checks(&summary);
+    }
     table::print(&summary, took, |seed| args.plan.replay(seed, given));
+    for done in &failed {
+        shrink::run(done, &fleet, &args.plan, given)?;
+    }
     Ok(Clean(summary.holds() && summary.seeds > 0))
 }
 

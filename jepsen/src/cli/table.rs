@@ -6,14 +6,15 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 use comfy_table::{CellAlignment, Table, presets};
 use seriatim_jepsen::sim::{
     fleet::{Done, End},
+    outcome::NO_PANICS,
     summary::Summary,
 };
 
 /// Most failures that are listed.
 const FAILURES_MAX: usize = 20;
 
-/// Prints what many seeds came to.
-pub(crate) fn print(summary: &Summary, took: Duration, replay: impl Fn(u64) -> String) {
+/// Prints what the checkers of many seeds came to.
+pub(crate) fn print_checks(summary: &Summary) {
     let mut checks = Table::new();
     let _table = checks.load_style(presets::NOTHING);
     let _header = checks.set_header(["promise", "looked at", "seeds that broke it"]);
@@ -26,6 +27,10 @@ pub(crate) fn print(summary: &Summary, took: Duration, replay: impl Fn(u64) -> S
     }
     align(&mut checks);
     println!("{checks}\n");
+}
+
+/// Prints the figures of many seeds, and how to run those again that failed.
+pub(crate) fn print(summary: &Summary, took: Duration, replay: impl Fn(u64) -> String) {
     println!("done      {}", figures(&summary.counts));
     println!("faults    {}", figures(&summary.faults));
     if !summary.marks.is_empty() {
@@ -84,23 +89,15 @@ fn figures(of: &BTreeMap<String, u64>) -> String {
     all.join(", ")
 }
 
-/// Everything that is known of one seed.
+/// What is known of one seed besides the verdict, which its process has told.
 pub(crate) fn seed(done: &Done) -> String {
     let End::Told(outcome) = &done.end else {
         return done.wrong().join("\n");
     };
     let mut text = String::new();
-    for check in &outcome.checks {
-        let good = check.violations.is_empty();
-        let verdict = if good { "ok" } else { "VIOLATED" };
-        let _infallible = writeln!(
-            text,
-            "{:<28} {:>8}  {verdict}",
-            check.checker, check.looked_at
-        );
-        for violation in &check.violations {
-            let _infallible = writeln!(text, "    {violation}");
-        }
+    let panics = outcome.checks.iter().filter(|c| c.checker == NO_PANICS);
+    for panic in panics.flat_map(|check| &check.violations) {
+        let _infallible = writeln!(text, "PANIC {panic}");
     }
     for fault in &outcome.timeline {
         let _infallible = writeln!(text, "  {fault}");

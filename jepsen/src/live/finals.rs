@@ -35,8 +35,10 @@ impl Run<'_> {
             }
             let opened = Opened::open(node, &folder).await?;
             for ((topic, partition), log) in opened.known(places) {
-                let key = self.keys.of(topic, *partition);
-                let Some((start, end)) = self.range(key) else {
+                let used = self.mix.targets.iter().any(|target| target.topic == *topic);
+                let key = used.then(|| self.work.keys().of(topic, *partition));
+                let range = key.and_then(|key| Some((key, self.range(key)?)));
+                let Some((key, (start, end))) = range else {
                     continue;
                 };
                 let replica = Replica {

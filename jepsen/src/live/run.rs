@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use parking_lot::Mutex;
-use seriatim_client::{Client, NewTopic};
+use seriatim_client::Client;
 use seriatim_runtime::clock::{self, Instant};
 use tokio::task::JoinSet;
 
@@ -24,7 +24,7 @@ use super::{
     stage::{Setup, Stage},
 };
 use crate::{
-    history::{Action, Header, Op, Recorder},
+    history::{Action, Header, History, Op, Recorder, Workload},
     work::{Connect, Job, Keys, Mix, Target, Work},
 };
 
@@ -36,16 +36,27 @@ const RECOVERY_PATIENCE: Duration = Duration::from_secs(60);
 const PRODUCERS: u64 = 12;
 /// Records that a producer sends at a time, on average.
 const BURST: u64 = 2;
-/// Topics and their partitions.
+/// Topics and their partitions. Groups read the first; the last is trimmed.
 const TOPICS: [(&str, i32); 2] = [("orders", 4), ("audit", 2)];
+/// What the clients do.
+const WORKLOADS: [Workload; 10] = [
+    Workload::Append,
+    Workload::Idempotent,
+    Workload::Conditional,
+    Workload::Consume,
+    Workload::GroupConsume,
+    Workload::Offsets,
+    Workload::Trim,
+    Workload::Final,
+    Workload::Replicas,
+    Workload::Recover,
+];
 
 /// What a run came to, besides its history.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What it is about.
-    pub header: Header,
     /// What happened.
-    pub ops: Vec<Op>,
+    pub history: History,
     /// Faults made.
     pub struck: usize,
     /// Faults left out because another one had the node.
@@ -67,7 +78,7 @@ pub async fn run(options: Options) -> anyhow::Result<Outcome> {
     janitor.clean();
     let outcome = ended?;
     let data = folder.join("data");
-    let tidy = outcome.failures.is_empty() && !has_impossible(&outcome.ops);
+    let tidy = outcome.failures.is_empty() && !has_impossible(&outcome.history.ops);
     if tidy && data.is_dir() {
         std::fs::remove_dir_all(&data).with_context(|| format!("remove {}", data.display()))?;
     }
@@ -114,6 +125,7 @@ async fn network(
 
 async fn play(options: &Options, folder: &Path, janitor: &Janitor) -> anyhow::Result<Outcome> {
     let mut left_out = Vec::new();
+    net::leftovers::unmount().await?;
     let newest = binary::find(options.binary.as_deref())?;
     let network = network(options, janitor, &mut left_out).await?;
     let kinds = possible(&options.kinds, &network, &mut left_out);
@@ -209,9 +221,8 @@ pub(super) struct Run<'a> {
     pub(super) recorder: Recorder,
     counters: Counters,
     nemesis: Nemesis,
-    pub(super) keys: Keys,
-    connect: Connect,
-    mix: Mix,
+    pub(super) work: Work,
+    pub(super) mix: Mix,
     /// What an operator would talk to the cluster through.
     pub(super) admin: Client,
     failures: Mutex<Vec<String>>,
@@ -233,56 +244,24 @@ impl<'a> Run<'a> {
         let began = clock::now();
         let counted = counters.clone();
         let recorder = Recorder::new(move || began.elapsed()).with_sink(move |op| counted.note(op));
-        let targets = TOPICS.map(|(topic, partitions)| Target {
-            topic: topic.to_owned(),
-            partitions,
-        });
-        let rate = options.rate.max(1);
         Ok(Self {
             options,
             folder,
             nemesis: Nemesis::new(Arc::clone(&stage), recorder.clone()),
             stage,
-            recorder,
+            recorder: recorder.clone(),
             counters,
-            keys: Keys::from(0),
-            connect,
-            mix: Mix {
-                targets: targets.to_vec(),
-                replicas: 3,
-                settings: [("segment.bytes".to_owned(), "4194304".to_owned())].into(),
-                producers: usize::try_from(PRODUCERS).unwrap_or(1),
-                produce_every: Duration::from_secs(1) * u32::try_from(PRODUCERS * BURST)?
-                    / u32::try_from(rate).unwrap_or(u32::MAX),
-                consumers: 2,
-                conditional_every: Duration::from_millis(100),
-                members: 3,
-                fleeting: 1,
-                trim_every: Some(Duration::from_secs(5)),
-                ..Mix::default()
-            },
+            work: Work::new(recorder, Keys::from(0), connect),
+            mix: mix(options.rate),
             admin,
             failures: Mutex::default(),
         })
     }
 
     async fn topics(&self) -> anyhow::Result<()> {
-        for target in &self.mix.targets {
-            let topic = NewTopic {
-                name: target.topic.clone(),
-                partitions: target.partitions,
-                replication_factor: self.mix.replicas,
-                settings: self.mix.settings.clone(),
-            };
-            let created = self.admin.admin().create_topic(topic).await;
-            let _size = created.with_context(|| format!("create {}", target.topic))?;
-        }
-        Ok(())
-    }
-
-    fn work(&self) -> Work {
-        let (recorder, keys) = (self.recorder.clone(), self.keys.clone());
-        Work::new(recorder, keys, Arc::clone(&self.connect))
+        let created = self.work.create_topics(&self.mix);
+        let created = clock::timeout(PATIENCE, created).await;
+        created.context("the topics could not be created")
     }
 
     pub(super) fn impossible(&self, what: impl Into<String>) {
@@ -298,11 +277,12 @@ impl<'a> Run<'a> {
             began,
             time: self.options.time,
         };
-        let work = self.work();
-        let mut clients = spawned(work.writers(&self.mix));
-        for job in work.readers(&self.mix) {
-            let _task = clients.spawn(job);
-        }
+        let (work, mix) = (&self.work, &self.mix);
+        let mut jobs = work.writers(mix);
+        jobs.extend(work.readers(mix));
+        jobs.extend(work.members(mix));
+        jobs.extend(work.operators(mix));
+        let mut clients = spawned(jobs);
         tokio::select! {
             biased;
             () = progress.show() => {}
@@ -310,12 +290,13 @@ impl<'a> Run<'a> {
             () = self.interrupted() => {}
             () = self.faults(schedule, began) => {}
         }
-        self.recover(&work).await;
+        self.recover().await;
         work.stop();
         if !ended(&mut clients, PATIENCE).await {
             self.impossible("clients did not end");
         }
-        let mut readers = spawned(self.work().read_all(&self.mix));
+        work.go_on();
+        let mut readers = spawned(work.read_all(mix));
         if !ended(&mut readers, PATIENCE).await {
             self.impossible("a partition could not be read to its end");
         }
@@ -343,7 +324,7 @@ impl<'a> Run<'a> {
         if tokio::signal::ctrl_c().await.is_ok() {
             std::process::exit(130);
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Nodes that end by themselves are bugs. Never returns.
@@ -364,8 +345,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn recover(&self, work: &Work) {
-        let recovery = work.recover(&self.mix);
+    async fn recover(&self) {
+        let recovery = self.work.recover(&self.mix);
         if clock::timeout(RECOVERY_PATIENCE, recovery).await.is_err() {
             self.impossible(format!("no recovery within {RECOVERY_PATIENCE:?}"));
         }
@@ -384,22 +365,47 @@ impl<'a> Run<'a> {
         } = self.nemesis.tally();
         let mut all = self.failures.into_inner();
         all.extend(failures);
+        let header = Header {
+            world: "live".to_owned(),
+            keys: self.work.keys().names(),
+            nodes: self.options.nodes,
+            seed: Some(self.options.seed),
+            replay: Some(replay(self.options, self.folder)),
+            recovery_max_ms: u64::try_from(Options::RECOVERY_MAX.as_millis()).ok(),
+            workloads: WORKLOADS.into(),
+            ..Header::default()
+        };
         Ok(Outcome {
-            header: Header {
-                world: "live".to_owned(),
-                keys: self.keys.names(),
-                nodes: self.options.nodes,
-                seed: Some(self.options.seed),
-                replay: Some(replay(self.options, self.folder)),
-                recovery_max_ms: u64::try_from(Options::RECOVERY_MAX.as_millis()).ok(),
-                ..Header::default()
+            history: History {
+                header,
+                ops: self.recorder.take(),
             },
-            ops: self.recorder.take(),
             struck,
             skipped,
             left_out,
             failures: all,
         })
+    }
+}
+
+/// What the clients do when they send so many records per second together.
+fn mix(rate: u64) -> Mix {
+    let targets = TOPICS.map(|(topic, partitions)| Target {
+        topic: topic.to_owned(),
+        partitions,
+    });
+    let rate = rate.max(1);
+    Mix {
+        targets: targets.to_vec(),
+        replicas: 3,
+        settings: [("segment.bytes".to_owned(), "1048576".to_owned())].into(),
+        producers: usize::try_from(PRODUCERS).unwrap_or(1),
+        produce_every: Duration::from_micros(1_000_000 * PRODUCERS * BURST / rate),
+        consumers: 2,
+        conditional_every: Duration::from_millis(100),
+        members: 3,
+        fleeting: 1,
+        trim_every: Some(Duration::from_secs(5)),
     }
 }
 

@@ -289,7 +289,7 @@ impl Draw {
     fn crash_loop(&mut self) -> Fault {
         Fault::CrashLoop {
             who: self.one_or_all(),
-            lives_ms: self.between((1, 400)),
+            lives_ms: self.between((20, 400)),
         }
     }
 
@@ -481,7 +481,7 @@ impl Draw {
     fn full_once(&mut self) -> Fault {
         Fault::FullOnce {
             who: self.one_or_all(),
-            after_writes: self.between((0, 40)),
+            after_writes: self.between((1, 40)),
         }
     }
 

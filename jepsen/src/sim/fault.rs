@@ -235,7 +235,8 @@ pub enum Fault {
         /// How long each takes.
         read_ms: u64,
     },
-    /// Nothing can be written: no file grows any more.
+    /// Nothing can be written: no file grows any more. If that comes out of the blue, after some writes,
+    /// the node's operator restarts it when there is room again.
     FullDisk {
         /// Whose.
         who: Who,
@@ -243,7 +244,8 @@ pub enum Fault {
         #[serde(default, skip_serializing_if = "is_zero")]
         after_writes: u64,
     },
-    /// A single write finds the disk full half way, the next one does not.
+    /// A single write finds the disk full half way, the next one does not. When the strike ends, the node is
+    /// restarted.
     FullOnce {
         /// Whose.
         who: Who,
@@ -396,7 +398,6 @@ impl Fault {
             self,
             Self::Reset { .. }
                 | Self::HalfOpen { .. }
-                | Self::FullOnce { .. }
                 | Self::BitRot {
                     file: Rot::Segment | Rot::Small,
                     ..

@@ -95,6 +95,14 @@ impl Done {
         wrong
     }
 
+    /// Whether the first run went wrong, whatever came of a second one.
+    pub fn fails(&self) -> bool {
+        match &self.end {
+            End::Told(outcome) => !outcome.holds(),
+            End::Died { .. } | End::Hung { .. } => true,
+        }
+    }
+
     /// How the second run differs from the first; `None` if it does not, or there was none.
     pub fn differs(&self) -> Option<&'static str> {
         match (&self.end, self.again.as_ref()?) {

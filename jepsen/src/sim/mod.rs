@@ -15,6 +15,7 @@ pub mod real;
 pub mod rpc;
 pub mod run;
 pub mod schedule;
+pub mod shrink;
 mod stop;
 pub mod summary;
 pub mod views;

@@ -405,10 +405,11 @@ impl Open {
                     machines.restart(world, *node)?;
                 }
             }
-            Fault::PowerLoss { .. } => {
+            Fault::PowerLoss { after_ops, .. } => {
                 for node in &self.nodes {
-                    // If it did not come to the operation at which it was to be.
-                    if machines.disk(*node).is_some() && world.is_up(&node::host(*node)) {
+                    // If it did not come to the operation at which it was to be, or if somebody else has
+                    // started the node since.
+                    if after_ops > 0 {
                         machines.power_loss(world, *node);
                     }
                     machines.boot(world, *node)?;
@@ -454,7 +455,14 @@ impl Open {
             }
             Fault::SlowSync { .. } => machines.with_disk(node, |d| d.slow_syncs(zero, zero)),
             Fault::SlowRead { .. } => machines.with_disk(node, |d| d.slow_reads(zero, zero)),
-            Fault::FullDisk { .. } => machines.with_disk(node, |disk| disk.set_full(false)),
+            Fault::FullDisk { after_writes, .. } | Fault::FullOnce { after_writes, .. } => {
+                machines.with_disk(node, |disk| disk.set_full(false));
+                if after_writes > 0 {
+                    // It could not see it coming, and may have met it where it takes a disk that is full for
+                    // one that is broken.
+                    machines.restart(world, node)?;
+                }
+            }
             Fault::BadDisk { op, .. } => {
                 machines.fail_disk(node, op, 0, 0);
                 machines.restart(world, node)?;
@@ -466,8 +474,9 @@ impl Open {
 
     /// A node that does not start any more, because it finds its votes damaged, gets an empty disk.
     fn replace(&self, node: u64, world: &mut World, machines: &Machines) -> io::Result<String> {
+        // Whoever starts says at once if it cannot.
+        machines.boot(world, node)?;
         let Some(why) = machines.views().why_down(node) else {
-            machines.boot(world, node)?;
             return Ok("it runs".to_owned());
         };
         machines.lose_disk(world, node);

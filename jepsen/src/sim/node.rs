@@ -3,6 +3,7 @@
 
 use std::{ops::Range, path::Path, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use seriatim_broker::{Broker, BrokerLimits, MemberStream};
 use seriatim_cluster::{Cluster, ClusterOptions};
 use seriatim_consensus::{Consensus, ConsensusOptions, Lane};
@@ -285,14 +286,13 @@ async fn digest(broker: &Broker, tp: &TopicPartition, range: Range<Offset>) -> O
         let log = partition.group().log();
         let batches = log.read_batches(from, end, 1 << 20).await.ok()?;
         let begun = from;
-        // Batch by batch: nodes may cut the same log into other pieces.
-        for mut bytes in batches {
-            while bytes.len() >= HEADER_BYTES {
-                let header = BatchHeader::parse(&bytes).ok()?;
-                from = header.next_offset();
-                let batch = bytes.split_to(header.total_bytes().min(bytes.len()));
-                hash = trace::hash(hash, &batch);
-            }
+        // Batch by batch: nodes may cut the same log into other pieces, and a batch into two.
+        let mut bytes = Bytes::from(batches.concat());
+        while bytes.len() >= HEADER_BYTES {
+            let header = BatchHeader::parse(&bytes).ok()?;
+            from = header.next_offset();
+            let batch = bytes.split_to(header.total_bytes().min(bytes.len()));
+            hash = trace::hash(hash, &batch);
         }
         if from <= begun {
             return None;

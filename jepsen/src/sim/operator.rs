@@ -1,15 +1,20 @@
 //! What an operator does meanwhile: move replicas from node to node, and change their mind.
 
-use std::{collections::BTreeSet, ops::Range, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    time::Duration,
+};
 
 use seriatim_proto::v1;
 use seriatim_runtime::rng;
 
 use super::{
-    client::{Client, PATIENCE, TOPIC, key},
+    client::{Client, PATIENCE, TOPIC},
     rpc::{Answer, Call},
+    workload::removed,
 };
-use crate::history::{Action, Process, Replica};
+use crate::history::{Action, Key, Replica};
 
 /// Replicas of each partition.
 pub const REPLICAS: usize = 3;
@@ -78,59 +83,74 @@ async fn settled(client: &Client, (topic, partition): (&str, i32)) -> BTreeSet<u
     BTreeSet::new()
 }
 
-/// Asks every replica for the digest of a partition between two offsets until all have answered.
-pub async fn compare(client: Client, (topic, partition): (&str, i32), range: Range<i64>) {
+/// Asks every replica for the digest of a partition between two offsets until all have answered. If
+/// retention takes records of that range away meanwhile, begins again with what is left.
+pub async fn compare(
+    client: Client,
+    key: Key,
+    (topic, partition): (String, i32),
+    mut range: Range<i64>,
+) {
+    let place = (topic.as_str(), partition);
     let process = client.recorder.process();
-    let mut missing = settled(&client, (topic, partition)).await;
-    while !missing.is_empty() && !client.stopping() {
-        let mut still = BTreeSet::new();
-        for node in missing {
-            let replica = Replica {
-                key: key(topic, partition),
-                node,
-                start: range.start,
-                end: range.end,
-                digest: None,
-            };
-            if !digest(&client, process, (topic, partition), replica).await {
-                let _new = still.insert(node);
+    let mut digests = BTreeMap::new();
+    let mut nodes = settled(&client, place).await;
+    while nodes.iter().any(|node| !digests.contains_key(node)) && !client.stopping() {
+        for &node in &nodes {
+            if !digests.contains_key(&node)
+                && let Some(digest) = digest(&client, node, place, &range).await
+            {
+                let _none = digests.insert(node, digest);
             }
         }
-        missing = still;
-        client.pause(Duration::from_millis(100)).await;
+        if digests.len() < nodes.len() {
+            client.pause(Duration::from_millis(100)).await;
+            if let Some(start) = log_start(&client, place, range.start).await {
+                range.start = start.min(range.end);
+                digests.clear();
+                nodes = settled(&client, place).await;
+            }
+        }
     }
+    for (node, digest) in digests {
+        let asked = Replica {
+            key,
+            node,
+            start: range.start,
+            end: range.end,
+            digest: None,
+        };
+        let answered = Replica {
+            digest: Some(format!("{digest:016x}")),
+            ..asked.clone()
+        };
+        let recorder = &client.recorder;
+        let pending = recorder.invoke(process, Some(node), Action::Replica(asked));
+        recorder.ok(pending, Action::Replica(answered));
+    }
+}
+
+/// Where a partition begins now, if that is above `position`.
+async fn log_start(client: &Client, place: (&str, i32), position: i64) -> Option<i64> {
+    let answer = client.fetch(client.any_node(), place, position).await;
+    let error = answer.err().flatten()?;
+    removed(&error, position)
 }
 
 async fn digest(
     client: &Client,
-    process: Process,
+    node: u64,
     (topic, partition): (&str, i32),
-    mut replica: Replica,
-) -> bool {
+    range: &Range<i64>,
+) -> Option<u64> {
     let call = Call::Digest {
         topic: topic.to_owned(),
         partition,
-        start: replica.start,
-        end: replica.end,
+        start: range.start,
+        end: range.end,
     };
-    let asked = Action::Replica(replica.clone());
-    let pending = client
-        .recorder
-        .invoke(process, Some(replica.node), asked.clone());
-    let answer = client.rpc.call(replica.node, call, PATIENCE).await;
-    let (answered, why) = match answer {
-        Ok(Answer::Digest(digest)) => (digest, "not there yet"),
-        Ok(_) | Err(_) => (None, "no answer"),
-    };
-    match answered {
-        Some(digest) => {
-            replica.digest = Some(format!("{digest:016x}"));
-            client.recorder.ok(pending, Action::Replica(replica));
-            true
-        }
-        None => {
-            client.recorder.fail(pending, asked, why);
-            false
-        }
+    match client.rpc.call(node, call, PATIENCE).await {
+        Ok(Answer::Digest(digest)) => digest,
+        Ok(_) | Err(_) => None,
     }
 }

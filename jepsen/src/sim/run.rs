@@ -13,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 use seriatim_proto::v1;
 use seriatim_runtime::{
-    clock,
+    clock, rng,
     sim::{
         self,
         trace::{self, Summary},
@@ -45,11 +45,15 @@ use crate::{
 /// Most virtual time for a step that must succeed without faults.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The topic's: small segments, sealed after five seconds, so that trims drop some.
-const SETTINGS: [(&str, &str); 2] = [("segment.bytes", "1048576"), ("retention.ms", "40000")];
+/// The topics': small segments, so that trims drop some.
+const SETTINGS: [(&str, &str); 1] = [("segment.bytes", "1048576")];
 
-/// Members of the consumer group that live at the same time.
-const SEATS: usize = 3;
+/// Those of a topic with retention: they are sealed after five seconds, too.
+const RETENTION: (&str, &str) = ("retention.ms", "40000");
+
+/// Members of the consumer group that live at the same time, or one more: with as many as partitions each
+/// that comes takes from another, and one more has nothing until another goes.
+const SEATS: u64 = 2;
 
 /// How a run is made up.
 #[derive(Debug, Clone)]
@@ -60,6 +64,8 @@ pub struct Options {
     pub partitions: i32,
     /// Shards of the consumer groups: each is a Raft group that costs work.
     pub shards: u32,
+    /// Whether old records go by themselves.
+    pub retention: bool,
     /// Whether an operator moves replicas meanwhile.
     pub operator: bool,
     /// Whether clients of the real library work too, over gRPC.
@@ -82,10 +88,11 @@ impl Default for Options {
             nodes: 3,
             partitions: 2,
             shards: 2,
+            retention: false,
             operator: false,
             real: false,
             faults_for: Duration::from_secs(20),
-            recovery_max: Duration::from_secs(15),
+            recovery_max: Duration::from_secs(10),
             lying_disks: false,
             forgets_producers: false,
             schedule: None,
@@ -106,6 +113,7 @@ impl Options {
                 _ => self.nodes + u64::from(operator),
             },
             partitions: if seed % 5 == 4 { 1 } else { self.partitions },
+            retention: seed % 4 == 2 || seed % 8 == 3,
             shards: if seed % 16 == 7 { 8 } else { self.shards },
             operator,
             real: seed % 3 == 2,
@@ -175,6 +183,7 @@ fn run_here(seed: u64, options: &Options) -> io::Result<Verdict> {
     let took = run.world.now();
     let recorder = run.recorder.clone();
     let header = run.header(seed);
+    run.machines.views().clear();
     drop(run);
     let trace = trace::end().unwrap_or_default();
     let history = History {
@@ -337,11 +346,11 @@ impl Run {
 
     fn form(&mut self) -> io::Result<bool> {
         self.machines.boot_all(&mut self.world)?;
-        let partitions = self.options.partitions;
+        let (partitions, retention) = (self.options.partitions, self.options.retention);
         let crew = self.crew(|client| {
             let topics = [(TOPIC, partitions), (CELLS, 2)];
             let create = |(topic, partitions)| -> Job {
-                Box::pin(create_topic(client.clone(), topic, partitions))
+                Box::pin(create_topic(client.clone(), topic, partitions, retention))
             };
             topics.map(create).into()
         })?;
@@ -435,12 +444,15 @@ impl Run {
         {
             self.note("a partition could not be read to its end");
         }
-        let ranges = std::mem::take(&mut self.board.lock().finals);
+        let finals = self.recorder.finals();
+        let names = self.header(0).keys;
         let comparers = self.crew(|client| {
-            let all = read_at_end(client.partitions).into_iter();
-            let read = all.filter_map(|place| Some((place, ranges.get(&key(place.0, place.1))?)));
-            read.map(|(place, range)| -> Job {
-                Box::pin(operator::compare(client.clone(), place, range.clone()))
+            let read = finals.into_iter().filter_map(|(key, range)| {
+                let (topic, partition) = names.get(&key)?.rsplit_once('-')?;
+                Some((key, (topic.to_owned(), partition.parse().ok()?), range))
+            });
+            read.map(|(key, place, range)| -> Job {
+                Box::pin(operator::compare(client.clone(), key, place, range))
             })
             .collect()
         })?;
@@ -475,13 +487,20 @@ fn read_at_end(partitions: i32) -> Vec<(&'static str, i32)> {
 fn workers(client: &Client) -> Vec<Job> {
     let mut jobs: Vec<Job> = Vec::new();
     for partition in 0..client.partitions {
-        for (producer, pause) in [(1, 20), (2, 100), (3, 300)] {
+        // The last is silent for longer than the file lasts that its batch went to.
+        for (producer, pause) in [(1, 20), (2, 100), (3, 300), (4, 15_000)] {
             let pause = Duration::from_millis(pause);
             let job = workload::idempotent(client.clone(), producer, partition, pause);
             jobs.push(Box::pin(job));
         }
         let pause = Duration::from_secs(2);
         jobs.push(Box::pin(workload::trim(client.clone(), partition, pause)));
+        jobs.push(Box::pin(workload::damaged(
+            client.clone(),
+            51,
+            partition,
+            2 * pause,
+        )));
         let pause = Duration::from_millis(500);
         jobs.push(Box::pin(workload::conditional(
             client.clone(),
@@ -497,7 +516,7 @@ fn workers(client: &Client) -> Vec<Job> {
         jobs.push(Box::pin(appends));
         jobs.push(Box::pin(cells::register(client.clone(), 70 + user, pause)));
     }
-    for _ in 0..SEATS {
+    for _ in 0..SEATS + rng::below(2) {
         jobs.push(Box::pin(members::seat(client.clone())));
     }
     let pause = Duration::from_millis(400);
@@ -509,15 +528,17 @@ fn workers(client: &Client) -> Vec<Job> {
     jobs
 }
 
-async fn create_topic(client: Client, topic: &str, partitions: i32) {
+async fn create_topic(client: Client, topic: &str, partitions: i32, retention: bool) {
+    let settings = SETTINGS.into_iter().chain(retention.then_some(RETENTION));
     loop {
         let request = v1::CreateTopicRequest {
             name: topic.to_owned(),
             partitions,
             replication_factor: 3,
-            settings: SETTINGS
+            settings: settings
+                .clone()
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into(),
+                .collect(),
             wait_for_leaders: true,
             timeout_ms: 10_000,
             ..v1::CreateTopicRequest::default()

@@ -159,3 +159,132 @@ impl Schedule {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::{
+        draw::{Setting, draw},
+        fault::Rot,
+    };
+
+    fn strike(at_ms: u64, fault: Fault) -> Strike {
+        Strike {
+            at_ms,
+            lasts_ms: 100,
+            fault,
+        }
+    }
+
+    fn refusal(strikes: Vec<Strike>) -> String {
+        let schedule = Schedule {
+            strikes,
+            ..Schedule::default()
+        };
+        schedule.check(3).unwrap_err()
+    }
+
+    #[test]
+    fn sim_what_is_written_is_what_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("schedule.json");
+        for seed in 0..100 {
+            let nodes = 3 + seed % 3;
+            let setting = Setting {
+                nodes,
+                partitions: 2,
+                lasts: Duration::from_secs(60),
+            };
+            let schedule = draw(seed, setting);
+            schedule.write(&path).unwrap();
+            assert_eq!(Schedule::read(&path, nodes).unwrap(), schedule);
+        }
+    }
+
+    #[test]
+    fn sim_bad_schedules_are_refused_with_a_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("schedule.json");
+        for (text, reason) in [
+            ("{", "EOF"),
+            (
+                r#"{"strikes": [], "theme": "", "x": 1}"#,
+                "unknown field `x`",
+            ),
+            (
+                r#"{"strikes": [{"at_ms": 1, "lasts_ms": 1, "fault": {"kind": "flood"}}]}"#,
+                "unknown variant `flood`",
+            ),
+            (
+                r#"{"strikes": [{"at_ms": 1, "lasts_ms": 1, "fault": {"kind": "kill", "who": "me"}}]}"#,
+                "write n1, all, leader-of-0",
+            ),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = Schedule::read(&path, 3).unwrap_err();
+            assert!(
+                error.contains(reason) && error.contains("schedule.json"),
+                "{error}"
+            );
+        }
+        let missing = Schedule::read(&dir.path().join("none"), 3).unwrap_err();
+        assert!(missing.contains("No such file"), "{missing}");
+    }
+
+    #[test]
+    fn sim_only_one_node_may_lose_data_and_none_while_the_cluster_forms() {
+        let rot = |node| Fault::BitRot {
+            node,
+            file: Rot::Segment,
+        };
+        let lost = |node| Fault::LoseDisk { node };
+        let again = vec![strike(1, rot(2)), strike(2, lost(2)), strike(3, lost(2))];
+        let mut schedule = Schedule {
+            strikes: again,
+            ..Schedule::default()
+        };
+        schedule.check(3).unwrap();
+        schedule.from_birth = true;
+        assert!(
+            schedule
+                .check(3)
+                .unwrap_err()
+                .contains("while the cluster forms")
+        );
+        let two = refusal(vec![strike(1, rot(2)), strike(2, lost(3))]);
+        assert!(two.contains("strike 1") && two.contains("n2"), "{two}");
+    }
+
+    #[test]
+    fn sim_numbers_that_make_no_sense_are_refused() {
+        let kill = |node| Fault::Kill {
+            who: Who::Node(node),
+        };
+        for (strikes, reason) in [
+            (vec![strike(2, kill(1)), strike(1, kill(1))], "sort them"),
+            (vec![strike(1, kill(4))], "there is no n4"),
+            (vec![strike(END_MAX_MS, kill(1))], "ends after"),
+            (
+                vec![strike(1, Fault::Reset { a: 1, b: 1 })],
+                "one node twice",
+            ),
+            (
+                vec![strike(
+                    1,
+                    Fault::Loss {
+                        who: Who::All,
+                        percent: 91,
+                    },
+                )],
+                "write a cut",
+            ),
+            (
+                vec![strike(1, Fault::RollingKill { down_ms: 0 })],
+                "interval of 0",
+            ),
+        ] {
+            let refused = refusal(strikes);
+            assert!(refused.contains(reason), "{refused}");
+        }
+    }
+}

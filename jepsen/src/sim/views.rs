@@ -40,6 +40,12 @@ impl Views {
         drop(before);
     }
 
+    /// All nodes are gone, or about to be.
+    pub fn clear(&self) {
+        let all = std::mem::take(&mut *self.nodes.lock());
+        drop(all);
+    }
+
     /// Why a node cannot start.
     pub fn why_down(&self, node: u64) -> Option<String> {
         match self.nodes.lock().get(&node) {

@@ -398,4 +398,69 @@ mod tests {
         assert_eq!(run(7), run(7));
         assert_ne!(run(7), run(8));
     }
+
+    fn times(log: &Log) -> Vec<u128> {
+        log.lock().iter().map(|(at, ..)| at.as_millis()).collect()
+    }
+
+    #[test]
+    fn sim_timers_end_when_they_should() {
+        let mut world = World::new(1);
+        let log = Log::default();
+        let seen = Arc::clone(&log);
+        let program = async move {
+            for pause_ms in [3, 250, 1, 40] {
+                clock::sleep(Duration::from_millis(pause_ms)).await;
+                note(&seen, "woke");
+            }
+            let never = clock::timeout(Duration::from_millis(6), std::future::pending::<()>());
+            assert!(never.await.is_err());
+            note(&seen, "gave up");
+        };
+        world.boot("host", program).unwrap();
+        world.run_for(Duration::from_secs(1));
+        assert_eq!(times(&log), [3, 253, 254, 294, 300]);
+        assert_eq!(world.now(), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn sim_timers_beside_the_seams_are_late_unless_their_host_heeds_them() {
+        for (heeds, late) in [(true, 0), (false, UNSEEN.as_millis())] {
+            let mut world = World::new(1);
+            let log = Log::default();
+            let seen = Arc::clone(&log);
+            let program = async move {
+                tokio::time::sleep(Duration::from_millis(7)).await;
+                note(&seen, "woke");
+            };
+            world.boot("host", program).unwrap();
+            if heeds {
+                world.heed_foreign_timers("host");
+            }
+            world.run_for(Duration::from_secs(1));
+            let at = times(&log)[0];
+            assert!((7..=7 + late).contains(&at), "{at} ms");
+        }
+    }
+
+    #[test]
+    fn sim_a_paused_host_does_nothing_and_goes_on_late() {
+        let mut world = World::new(1);
+        let log = Log::default();
+        let seen = Arc::clone(&log);
+        let program = async move {
+            loop {
+                clock::sleep(Duration::from_millis(10)).await;
+                note(&seen, "tick");
+            }
+        };
+        world.boot("host", program).unwrap();
+        world.run_for(Duration::from_millis(50));
+        world.pause("host", true);
+        world.run_for(Duration::from_millis(55));
+        assert_eq!(times(&log), [10, 20, 30, 40, 50]);
+        world.pause("host", false);
+        world.run_for(Duration::from_millis(20));
+        assert_eq!(times(&log)[5..], [106, 116]);
+    }
 }

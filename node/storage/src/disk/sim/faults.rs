@@ -137,6 +137,11 @@ impl Faults {
         Ok(())
     }
 
+    /// A change of names that needs no room.
+    pub(super) fn name(&mut self) -> io::Result<()> {
+        self.count()
+    }
+
     pub(super) fn take_delay(&mut self) -> Duration {
         std::mem::take(&mut self.delay)
     }
@@ -162,9 +167,13 @@ impl Faults {
 }
 
 impl SimDisk {
-    /// While full, no file grows and nothing is created.
+    /// While full, no file grows and nothing is created; not full, also what was to come is called off.
     pub fn set_full(&self, full: bool) {
-        self.state.lock().faults.full = if full { After::In(0) } else { After::Never };
+        let faults = &mut self.state.lock().faults;
+        faults.full = if full { After::In(0) } else { After::Never };
+        if !full {
+            faults.full_once = After::Never;
+        }
     }
 
     /// After so many more writes the disk is full.

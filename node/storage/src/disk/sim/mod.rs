@@ -205,6 +205,7 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.faults.name()?;
         if state.names.get(from).is_none() {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -216,6 +217,7 @@ impl Disk for SimDisk {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.faults.name()?;
         match state.names.get(path) {
             Some(Node::File(_)) => {
                 state.names.change(NameOp::Remove(path.to_owned()));
@@ -228,6 +230,7 @@ impl Disk for SimDisk {
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.faults.name()?;
         match state.names.get(path) {
             Some(Node::Dir) => {
                 state.names.change(NameOp::Remove(path.to_owned()));

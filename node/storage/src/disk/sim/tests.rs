@@ -145,3 +145,86 @@ fn errors_delays_lies_and_rot_happen_as_ordered() {
     });
     assert!(losses.count() > 10);
 }
+
+#[test]
+fn faults_begin_after_as_many_operations_as_were_said() {
+    let (disk, file) = disk(7);
+    disk.full_once_after(1);
+    write(&*file, 0, b"first").unwrap();
+    let full = write(&*file, 5, b"second").unwrap_err();
+    assert_eq!(full.kind(), ErrorKind::StorageFull);
+    assert_eq!(content(&disk).unwrap(), b"firstsec", "half of it");
+    write(&*file, 5, b"second").unwrap();
+    disk.fill_after(2);
+    write(&*file, 11, b"x").unwrap();
+    assert!(disk.free_space(Path::new(DIR)).unwrap() > 0);
+    write(&*file, 12, b"y").unwrap();
+    assert_eq!(disk.free_space(Path::new(DIR)).unwrap(), 0);
+    assert!(write(&*file, 13, b"z").is_err());
+    assert!(write(&*file, 13, b"z").is_err(), "it stays full");
+    disk.set_full(false);
+    disk.fail_writes_after(1, 2);
+    write(&*file, 13, b"z").unwrap();
+    assert!(write(&*file, 14, b"!").is_err() && write(&*file, 14, b"!").is_err());
+    write(&*file, 14, b"!").unwrap();
+    disk.fail_syncs_after(1, 1);
+    file.sync().unwrap();
+    assert!(file.sync().is_err());
+    disk.fail_reads_after(0, 1);
+    assert!(file.read_at(0, 1).is_err());
+    assert_eq!(content(&disk).unwrap(), b"firstsecondxyz!");
+}
+
+#[test]
+fn the_power_goes_in_the_middle_and_comes_back_with_what_was_synced() {
+    let (disk, file) = disk(8);
+    disk.sync_dir(Path::new(DIR)).unwrap();
+    write(&*file, 0, b"kept").unwrap();
+    file.sync().unwrap();
+    disk.lose_power_after(1);
+    write(&*file, 0, b"lost or kept").unwrap();
+    assert!(!disk.is_powerless());
+    assert!(file.sync().is_err() && file.read_at(0, 4).is_err());
+    assert!(disk.remove_file(Path::new(FILE)).is_err());
+    let to = Path::new("/data/renamed");
+    assert!(disk.rename(Path::new(FILE), to).is_err());
+    assert!(disk.is_powerless());
+    // A process that is killed then does not bring it back.
+    disk.kill_process();
+    assert!(disk.open(Path::new("/data/new"), OpenMode::Create).is_err());
+    disk.crash();
+    assert!(!disk.is_powerless());
+    let bytes = content(&disk).unwrap();
+    assert!(bytes == b"kept" || bytes == b"lost or kept", "{bytes:?}");
+}
+
+#[test]
+fn slow_operations_end_when_the_disk_is_fast_again() {
+    use seriatim_runtime::sim::clock;
+    let (disk, file) = disk(9);
+    clock::stand_still(Duration::from_secs(10));
+    disk.slow_syncs(Duration::from_secs(3), Duration::from_secs(12));
+    file.sync().unwrap();
+    assert_eq!(disk.take_delay(), Duration::from_secs(2));
+    disk.slow_reads(Duration::from_millis(5), Duration::from_secs(12));
+    let _bytes = file.read_at(0, 1).unwrap();
+    assert_eq!(disk.take_delay(), Duration::from_millis(5));
+    clock::stand_still(Duration::from_secs(12));
+    file.sync().unwrap();
+    assert_eq!(disk.take_delay(), Duration::ZERO);
+    clock::stand_still(Duration::ZERO);
+}
+
+#[test]
+fn a_replaced_disk_is_empty_and_old_handles_fail() {
+    let (disk, file) = disk(10);
+    disk.sync_dir(Path::new(DIR)).unwrap();
+    write(&*file, 0, b"gone").unwrap();
+    file.sync().unwrap();
+    disk.wipe();
+    assert!(disk.list(Path::new(DIR)).is_err());
+    assert!(write(&*file, 0, b"x").is_err());
+    disk.create_dir_all(Path::new(DIR)).unwrap();
+    let new = disk.open(Path::new(FILE), OpenMode::CreateNew).unwrap();
+    assert_eq!(new.len().unwrap(), 0);
+}
