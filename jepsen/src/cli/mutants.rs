@@ -119,15 +119,12 @@ fn print(spec: &Spec, fate: &Fate) {
     );
     let checkers: Vec<&str> = fate.checkers.iter().map(String::as_str).collect();
     let checkers = checkers.join(", ");
-    match fate.seed {
-        Some(seed) if fate.expected(spec) => {
-            println!("{name:<32} seed {seed} ({cost}): {checkers}")
-        }
-        Some(seed) => {
-            println!("{name:<32} seed {seed} ({cost}): {checkers} (others were expected)")
-        }
-        None => println!("{name:<32} SURVIVED ({cost})"),
-    }
+    let ended = match fate.seed {
+        Some(seed) if fate.expected(spec) => format!("seed {seed} ({cost}): {checkers}"),
+        Some(seed) => format!("seed {seed} ({cost}): {checkers} (others were expected)"),
+        None => format!("SURVIVED ({cost})"),
+    };
+    println!("{name:<32} {ended}");
     for violation in &fate.violations {
         println!("    {violation}");
     }

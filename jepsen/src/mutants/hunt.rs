@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -72,7 +72,7 @@ impl Hunt {
         Ok(fate)
     }
 
-    fn fleet(&self, program: &PathBuf, mutant: Option<&str>, spec: &Spec) -> Fleet {
+    fn fleet(&self, program: &Path, mutant: Option<&str>, spec: &Spec) -> Fleet {
         let mut args: Vec<OsString> = Vec::new();
         if let Some(name) = mutant {
             args.extend(["--mutant".into(), name.into()]);
@@ -80,7 +80,7 @@ impl Hunt {
         args.push("seed".into());
         args.extend(spec.about.options.iter().map(Into::into));
         Fleet {
-            program: program.clone(),
+            program: program.to_owned(),
             args,
             jobs: self.jobs,
             limit: SEED,
