@@ -2,7 +2,8 @@
 //! time of the simulation.
 //!
 //! The standard library (keys of hash maps), tokio (the order of `select!`), `rand` and `getrandom` ask the
-//! C library for random bytes, and hyper asks for the date of each answer. This file defines those
+//! C library for random bytes, and libraries for the time: hyper
+//! for the date of each answer, h2 to forget streams. This file defines those
 //! functions for every program that links this crate: threads that declared a seed get what follows
 //! from it, all others what the kernel says.
 #![expect(
@@ -15,23 +16,31 @@ use std::{
     ffi::{c_char, c_int, c_uint, c_void},
     mem, ptr, slice,
     sync::OnceLock,
+    time::Duration,
 };
 
 use rustix::rand::GetRandomFlags;
-use seriatim_runtime::sim;
 
 use crate::sim::world::START_MS;
 
 thread_local! {
     /// What this thread's next random bytes follow from.
     static STATE: Cell<Option<u64>> = const { Cell::new(None) };
+    /// What this thread's clocks show, if it has a seed: time since its simulation began.
+    static TIME: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
-/// From now on all random bytes that this thread gets follow from `seed`, and its wall clock shows the
-/// time of the simulation. Call it first of all on a
+/// From now on all random bytes that this thread gets follow from `seed`, and its clocks stand still until
+/// [`show`] moves them. Call it first of all on a
 /// new thread: the standard library asks only once per thread.
 pub fn seed(seed: u64) {
     STATE.set(Some(seed));
+}
+
+/// The clocks of this thread show `time` from now on, if it has a seed. Within a turn of a host no time
+/// passes.
+pub fn show(time: Duration) {
+    TIME.set(time);
 }
 
 unsafe extern "C" {
@@ -84,8 +93,19 @@ pub struct Timespec {
 
 type ClockGettime = unsafe extern "C" fn(c_int, *mut Timespec) -> c_int;
 
-/// The time since 1970, and the same with less precision.
-const WALL_CLOCKS: [c_int; 2] = [0, 5];
+/// Where the monotonic clocks of a simulation begin, in seconds.
+const UPTIME: i64 = 1_000_000;
+
+/// Where a clock begins in a simulation; `None` for those of processor time.
+fn beginning(clock: c_int) -> Option<i64> {
+    match clock {
+        // CLOCK_REALTIME, and with less precision.
+        0 | 5 => Some(START_MS / 1000),
+        // CLOCK_MONOTONIC, as the hardware has it, with less precision, and through sleep.
+        1 | 4 | 6 | 7 => Some(UPTIME),
+        _ => None,
+    }
+}
 
 /// Tells what a clock shows; see `clock_gettime(2)`.
 ///
@@ -94,11 +114,13 @@ const WALL_CLOCKS: [c_int; 2] = [0, 5];
 /// `time` must be valid for a write.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int {
-    if STATE.get().is_some() && WALL_CLOCKS.contains(&clock) {
-        let now = sim::clock::time();
+    if STATE.get().is_some()
+        && let Some(beginning) = beginning(clock)
+    {
+        let now = TIME.get();
         let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX / 2);
         let now = Timespec {
-            seconds: START_MS / 1000 + seconds,
+            seconds: beginning + seconds,
             nanoseconds: now.subsec_nanos().into(),
         };
         // SAFETY: the caller says so.

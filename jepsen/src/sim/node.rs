@@ -279,12 +279,19 @@ async fn digest(broker: &Broker, tp: &TopicPartition, range: Range<Offset>) -> O
     let end = range.end;
     let partition = broker.cluster().partition(tp)?;
     if partition.status().high_watermark < end {
+        tracing::debug!(%tp, %end, "not far enough to compare");
         return None;
     }
     let (mut hash, mut from) = (0xcbf2_9ce4_8422_2325_u64, range.start);
     while from < end {
         let log = partition.group().log();
-        let batches = log.read_batches(from, end, 1 << 20).await.ok()?;
+        let batches = match log.read_batches(from, end, 1 << 20).await {
+            Ok(batches) => batches,
+            Err(error) => {
+                tracing::debug!(%tp, %from, %end, %error, "cannot read to compare");
+                return None;
+            }
+        };
         let begun = from;
         // Batch by batch: nodes may cut the same log into other pieces, and a batch into two.
         let mut bytes = Bytes::from(batches.concat());
@@ -295,6 +302,7 @@ async fn digest(broker: &Broker, tp: &TopicPartition, range: Range<Offset>) -> O
             hash = trace::hash(hash, &batch);
         }
         if from <= begun {
+            tracing::debug!(%tp, %from, %end, "nothing to read to compare");
             return None;
         }
     }

@@ -23,6 +23,8 @@ use seriatim_runtime::{
 };
 use tokio::runtime::{Builder, Runtime, RuntimeMetrics};
 
+use crate::entropy;
+
 /// The grain of time. Messages take at least as long.
 pub const STEP: Duration = Duration::from_millis(1);
 
@@ -176,6 +178,7 @@ impl World {
     pub fn new(seed: u64) -> Self {
         rng::seed(seed);
         task::simulate(true);
+        entropy::show(Duration::ZERO);
         sim::clock::stand_still(Duration::ZERO);
         Self {
             now: Duration::ZERO,
@@ -264,6 +267,7 @@ impl World {
         let next = self.hosts.values().filter_map(|host| host.next(self.now));
         let next = next.min().unwrap_or(limit).min(limit);
         self.now = next.max(self.now + STEP);
+        entropy::show(self.now);
         sim::clock::stand_still(self.now);
         for (name, host) in &mut self.hosts {
             if host.is_due(self.now) {
