@@ -133,7 +133,7 @@ fn a_disk_is_full_slow_stuck_and_failing_when_it_is_told_to() {
         .unwrap();
     file.write_all(&[1; 1000]).unwrap();
     let _what = disk.tell("{\"full\":true}");
-    let full = file.write_all(&[1; 1000]).unwrap_err();
+    let full = file.write_all(&vec![1; 40 << 20]).unwrap_err();
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
     file.write_all_at(&[2; 1000], 0).unwrap();
     let _what = disk.tell("{\"full\":false}");

@@ -21,7 +21,7 @@ fn sim_real_clients_do_everything_under_faults() {
         faults_for: Duration::from_secs(8),
         ..Options::default()
     };
-    let verdict = run(4, &options).expect("build the executors");
+    let verdict = run(4, &options, None).expect("build the executors");
     assert!(verdict.holds(), "{}", verdict.verdict);
     let history = &verdict.history;
     let names = &history.header.keys;

@@ -51,7 +51,10 @@ fn compiles(features: &[&str], debug_assertions: &str) -> (bool, String) {
 fn a_release_build_refuses_the_feature() {
     let feature = ["feature=\"mutants\""];
     let (compiled, said) = compiles(&feature, "off");
-    assert!(!compiled && said.contains("refused in a build without debug assertions"), "{said}");
+    assert!(
+        !compiled && said.contains("refused in a build without debug assertions"),
+        "{said}"
+    );
     let (compiled, said) = compiles(&feature, "on");
     assert!(compiled, "{said}");
     let (compiled, said) = compiles(&[], "off");

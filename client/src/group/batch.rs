@@ -23,8 +23,8 @@ pub struct GroupBatch {
 }
 
 impl GroupBatch {
-    /// The generation in which the group gave the partition to this member: a fencing token for what
-    /// is written elsewhere, above that of every owner before.
+    /// The generation in which the group gave the partition to this member, or to the process whose
+    /// place it took under its instance id: above that of every owner before.
     pub const fn granted_generation(&self) -> u64 {
         self.granted
     }

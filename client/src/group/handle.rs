@@ -57,8 +57,9 @@ impl GroupHandle {
         self.shared.state.lock().generation
     }
 
-    /// The generation in which the group gave a partition to this member, while it is this member's:
-    /// a fencing token for what is written elsewhere, above that of every owner before.
+    /// The generation in which the group gave a partition to this member, or to the process whose
+    /// place it took under its instance id, while it is this member's: above that of every owner
+    /// before.
     pub fn granted_generation(&self, topic: &str, partition: i32) -> Option<u64> {
         let tp = TopicPartition::new(topic, partition);
         let mut state = self.shared.state.lock();

@@ -209,7 +209,7 @@ impl<'a> Facts<'a> {
         for (at, sent) in self.sends.iter().enumerate() {
             let log = self.logs.entry(sent.send.key).or_default();
             for &value in &sent.send.values {
-                if log.writers.insert(value, at).is_some() {
+                if *log.writers.entry(value).or_insert(at) != at {
                     self.sent_twice.push((sent.send.key, value, at));
                 }
             }

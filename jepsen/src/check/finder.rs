@@ -34,6 +34,11 @@ impl Finder {
         }
     }
 
+    /// Counts things that are judged together with another one.
+    pub(super) fn looked_at(&mut self, more: usize) {
+        self.looked_at += u64::try_from(more).unwrap_or(u64::MAX);
+    }
+
     /// Notes what was measured.
     pub(super) fn figure(&mut self, name: impl Into<String>, value: f64) {
         let _none = self.figures.insert(name.into(), value);

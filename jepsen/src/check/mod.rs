@@ -36,6 +36,8 @@ mod refused_absent;
 mod register;
 mod replicas;
 mod stale_high_watermark;
+#[cfg(test)]
+mod tests;
 mod unavailability;
 mod verdict;
 

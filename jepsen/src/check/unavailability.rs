@@ -16,6 +16,10 @@ pub(super) const CHECKER: Checker = Checker {
     fed_by: &[Workload::Append],
 };
 
+/// Where nobody asks for longer than this, in nanoseconds, nobody is kept waiting; a client that tries
+/// again pauses for less.
+const PAUSE_MAX: u64 = 1_000_000_000;
+
 /// A time without an acknowledgement while somebody wanted one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Window {
@@ -40,6 +44,10 @@ struct Asking {
 
 impl Asking {
     fn asked(&mut self, index: u64, time: u64) {
+        let (last_index, last_time) = self.last;
+        if self.open.is_empty() && time - last_time > PAUSE_MAX {
+            self.close(last_index, last_time);
+        }
         self.last = (index, time);
         let _none = self.open.insert(index, time);
         let _first = self.since.get_or_insert((index, time));

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use seriatim_jepsen::{
     check::check,
     live::{self, Options, Outcome as Run, schedule},
+    report,
 };
 
 use super::{Clean, Outcome, plan::Given};
@@ -29,8 +30,8 @@ pub(crate) struct Args {
     /// Nodes at the beginning.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
     nodes: u64,
-    /// Records per second that the clients send.
-    #[arg(long, default_value_t = 1_500, value_parser = clap::value_parser!(u64).range(1..=50_000))]
+    /// Records per second that the clients send; members of groups fall behind far above the default.
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=50_000))]
     rate: u64,
     /// The `seriatim` binary that nodes run; built or found beside this one if it is not named.
     #[arg(long, value_name = "FILE")]
@@ -81,16 +82,17 @@ fn judge(out: &Path, run: Run) -> Outcome {
     let path = out.join("history.jsonl");
     let what = || format!("write {}", path.display());
     history.save(&path).with_context(what)?;
-    let verdict = check(&history);
-    let path = out.join("verdict.json");
+    let path = out.join("history.edn");
     let what = || format!("write {}", path.display());
     let file = File::create(&path).with_context(what)?;
-    serde_json::to_writer_pretty(BufWriter::new(file), &verdict).with_context(what)?;
+    history.write_edn(BufWriter::new(file)).with_context(what)?;
+    let verdict = check(&history);
+    report::save(out, &history, &verdict)?;
     for why in &left_out {
         println!("left out: {why}");
     }
     println!("{struck} faults, {skipped} left out because another one had the node");
-    println!("{verdict}");
+    println!("{}", report::table(&verdict, &history.ops));
     for finding in &verdict.checkers {
         for (name, value) in &finding.figures {
             println!("{}: {name} {value:.3}", finding.name);

@@ -4,6 +4,7 @@
 //! clean verdict, 1 on a broken promise, 2 if the command could not do what it was asked for.
 
 mod campaign;
+mod check;
 mod disk;
 mod live;
 mod mutants;
@@ -39,6 +40,8 @@ struct Cli {
 enum Command {
     /// Break clusters under load and judge what their clients saw.
     Run(run::Args),
+    /// Judge a history that a run has written.
+    Check(check::Args),
     /// Write one page about a run: `DIR/report.html`.
     Report(report::Args),
     /// Run many seeds, stopping and going on at will, and sum up campaigns and runs.
@@ -78,6 +81,7 @@ pub(crate) fn main() -> ExitCode {
     }
     let outcome = match cli.command {
         Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Campaign(args) => campaign::run(&args),
         Command::Mutants(args) => mutants::run(&args),

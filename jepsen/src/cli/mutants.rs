@@ -83,7 +83,15 @@ async fn hunt_all(args: &Args, root: &Path, specs: Vec<Spec>) -> Outcome {
 /// Builds the program that has the mutants; tells where it is.
 async fn build(root: &Path) -> anyhow::Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let args = ["build", "--profile", "mutants", "-p", "seriatim-jepsen", "--features", "mutants"];
+    let args = [
+        "build",
+        "--profile",
+        "mutants",
+        "-p",
+        "seriatim-jepsen",
+        "--features",
+        "mutants",
+    ];
     let target = match env::var_os("CARGO_TARGET_DIR") {
         Some(dir) => root.join(dir),
         None => root.join("target"),
@@ -94,7 +102,10 @@ async fn build(root: &Path) -> anyhow::Result<PathBuf> {
         .status()
         .await
         .with_context(|| format!("start {}", cargo.display()))?;
-    ensure!(status.success(), "cargo could not build the mutants: {status}");
+    ensure!(
+        status.success(),
+        "cargo could not build the mutants: {status}"
+    );
     Ok(target.join("mutants").join("seriatim-jepsen"))
 }
 
@@ -108,11 +119,12 @@ fn print(spec: &Spec, fate: &Fate) {
     );
     let checkers: Vec<&str> = fate.checkers.iter().map(String::as_str).collect();
     let checkers = checkers.join(", ");
-    match fate.seed {
-        Some(seed) if fate.expected(spec) => println!("{name:<32} seed {seed} ({cost}): {checkers}"),
-        Some(seed) => println!("{name:<32} seed {seed} ({cost}): {checkers} (others were expected)"),
-        None => println!("{name:<32} SURVIVED ({cost})"),
-    }
+    let ended = match fate.seed {
+        Some(seed) if fate.expected(spec) => format!("seed {seed} ({cost}): {checkers}"),
+        Some(seed) => format!("seed {seed} ({cost}): {checkers} (others were expected)"),
+        None => format!("SURVIVED ({cost})"),
+    };
+    println!("{name:<32} {ended}");
     for violation in &fate.violations {
         println!("    {violation}");
     }

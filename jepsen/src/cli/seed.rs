@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// Write a line for each event to this file.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Write the history even if nothing failed.
+    /// Say what each checker found, and write the history even if nothing failed.
     #[arg(long)]
     keep: bool,
     /// The seed.
@@ -49,8 +49,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let lines = args.trace.as_ref().map(trace_to).transpose()?;
     let options = args.plan.options(args.seed, &args.given)?;
     let verdict = run_seed(args.seed, &options, lines);
-    let verdict = verdict.context("run the seed")?;
+    let mut verdict = verdict.context("run the seed")?;
+    verdict.history.header.replay = Some(args.plan.replay(args.seed, &args.given));
     let outcome = outcome(&verdict, panics::take());
+    if args.keep {
+        tell(&report::table(&verdict.verdict, &verdict.history.ops));
+    }
     if let Some(dir) = &args.given.out
         && (args.keep || !outcome.holds())
     {
@@ -59,6 +63,11 @@ pub(crate) fn run(args: &Args) -> Outcome {
     println!("{}", serde_json::to_string(&outcome)?);
     // Whether promises were kept stands in the result.
     Ok(Clean(true))
+}
+
+#[expect(clippy::print_stderr, reason = "standard output is for the result")]
+fn tell(table: &str) {
+    eprintln!("{table}");
 }
 
 fn trace_to(path: &PathBuf) -> anyhow::Result<Trace> {

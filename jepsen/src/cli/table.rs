@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 use comfy_table::{CellAlignment, Table, presets};
 use seriatim_jepsen::sim::{
     fleet::{Done, End},
+    outcome::NO_PANICS,
     summary::Summary,
 };
 
@@ -88,23 +89,15 @@ fn figures(of: &BTreeMap<String, u64>) -> String {
     all.join(", ")
 }
 
-/// Everything that is known of one seed.
+/// What is known of one seed besides the verdict, which its process has told.
 pub(crate) fn seed(done: &Done) -> String {
     let End::Told(outcome) = &done.end else {
         return done.wrong().join("\n");
     };
     let mut text = String::new();
-    for check in &outcome.checks {
-        let good = check.violations.is_empty();
-        let verdict = if good { "ok" } else { "VIOLATED" };
-        let _infallible = writeln!(
-            text,
-            "{:<28} {:>8}  {verdict}",
-            check.checker, check.looked_at
-        );
-        for violation in &check.violations {
-            let _infallible = writeln!(text, "    {violation}");
-        }
+    let panics = outcome.checks.iter().filter(|c| c.checker == NO_PANICS);
+    for panic in panics.flat_map(|check| &check.violations) {
+        let _infallible = writeln!(text, "PANIC {panic}");
     }
     for fault in &outcome.timeline {
         let _infallible = writeln!(text, "  {fault}");

@@ -5,6 +5,7 @@
 //! one operation under way at a time; one whose operation ended as [`Kind::Info`] never acts again,
 //! because that operation may still take effect (the rule of Jepsen's histories).
 
+mod edn;
 mod op;
 mod order;
 mod pairs;

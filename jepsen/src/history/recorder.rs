@@ -1,10 +1,10 @@
 //! Takes down a history while it happens.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
-use super::{Action, Fault, Kind, Op, Process};
+use super::{Action, Fault, Key, Kind, Op, Process, Read};
 
 /// Time since the run began.
 type Clock = Arc<dyn Fn() -> Duration + std::marker::Send + Sync>;
@@ -137,6 +137,23 @@ impl Recorder {
     /// Looks at everything so far.
     pub fn with<T>(&self, look: impl FnOnce(&[Op]) -> T) -> T {
         look(&self.state.lock().ops)
+    }
+
+    /// Where the final log of each key begins and ends, as it was read last.
+    pub fn finals(&self) -> BTreeMap<Key, Range<i64>> {
+        let state = self.state.lock();
+        let polls = state.ops.iter().filter_map(|op| match &op.action {
+            Action::Poll(poll) if poll.is_final && op.kind == Kind::Ok => Some(poll),
+            _ => None,
+        });
+        let reads = polls.flat_map(|poll| &poll.reads);
+        let range = |read: &Read| {
+            let first = read.records.first().map(|&(offset, _)| offset);
+            let start = read.log_start.or(first).unwrap_or(0);
+            let after = read.records.last().map_or(start, |&(offset, _)| offset + 1);
+            start..after
+        };
+        reads.map(|(&key, read)| (key, range(read))).collect()
     }
 
     /// Everything so far.

@@ -125,6 +125,7 @@ async fn network(
 
 async fn play(options: &Options, folder: &Path, janitor: &Janitor) -> anyhow::Result<Outcome> {
     let mut left_out = Vec::new();
+    net::leftovers::unmount().await?;
     let newest = binary::find(options.binary.as_deref())?;
     let network = network(options, janitor, &mut left_out).await?;
     let kinds = possible(&options.kinds, &network, &mut left_out);
@@ -323,7 +324,7 @@ impl<'a> Run<'a> {
         if tokio::signal::ctrl_c().await.is_ok() {
             std::process::exit(130);
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Nodes that end by themselves are bugs. Never returns.
@@ -402,7 +403,7 @@ fn mix(rate: u64) -> Mix {
         produce_every: Duration::from_micros(1_000_000 * PRODUCERS * BURST / rate),
         consumers: 2,
         conditional_every: Duration::from_millis(100),
-        members: 2,
+        members: 3,
         fleeting: 1,
         trim_every: Some(Duration::from_secs(5)),
     }

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -72,7 +72,7 @@ impl Hunt {
         Ok(fate)
     }
 
-    fn fleet(&self, program: &PathBuf, mutant: Option<&str>, spec: &Spec) -> Fleet {
+    fn fleet(&self, program: &Path, mutant: Option<&str>, spec: &Spec) -> Fleet {
         let mut args: Vec<OsString> = Vec::new();
         if let Some(name) = mutant {
             args.extend(["--mutant".into(), name.into()]);
@@ -80,7 +80,7 @@ impl Hunt {
         args.push("seed".into());
         args.extend(spec.about.options.iter().map(Into::into));
         Fleet {
-            program: program.clone(),
+            program: program.to_owned(),
             args,
             jobs: self.jobs,
             limit: SEED,
@@ -118,13 +118,19 @@ impl Hunt {
     async fn shipped(&mut self, spec: &Spec, seeds: BTreeSet<u64>) -> io::Result<Vec<String>> {
         let fleet = self.fleet(&self.shipped, None, spec);
         let seen = self.seen.entry(spec.about.options.clone()).or_default();
-        let new: Vec<u64> = seeds.iter().copied().filter(|seed| !seen.contains_key(seed)).collect();
+        let new: Vec<u64> = seeds
+            .iter()
+            .copied()
+            .filter(|seed| !seen.contains_key(seed))
+            .collect();
         let each = |done: Done| {
             let _none = seen.insert(done.seed, done.wrong());
             Ok(())
         };
         fleet.run(new.into_iter(), each).await?;
-        let wrong = seeds.iter().filter_map(|seed| Some((seed, seen.get(seed)?)));
+        let wrong = seeds
+            .iter()
+            .filter_map(|seed| Some((seed, seen.get(seed)?)));
         let wrong = wrong.flat_map(|(seed, wrong)| {
             let first = wrong.iter().map(|it| it.lines().next().unwrap_or_default());
             first.map(move |it| format!("seed {seed}: {it}"))
@@ -145,7 +151,10 @@ impl Fate {
             return;
         };
         self.virtual_time += Duration::from_millis(outcome.virtual_ms);
-        let broken = outcome.checks.iter().filter(|check| !check.violations.is_empty());
+        let broken = outcome
+            .checks
+            .iter()
+            .filter(|check| !check.violations.is_empty());
         for check in broken {
             self.seed = Some(done.seed);
             let _new = self.checkers.insert(check.checker.clone());

@@ -155,9 +155,15 @@ mod tests {
             let (file, function) = about.place.split_once(": ").expect(&name);
             let code = fs::read_to_string(root().join(file)).expect(&name);
             let function = function.rsplit("::").next().unwrap();
-            assert!(code.contains(&format!("fn {function}")), "{name}: {function}");
+            assert!(
+                code.contains(&format!("fn {function}")),
+                "{name}: {function}"
+            );
             let pascal: String = name.split('-').map(capital).collect();
-            assert!(code.contains(&format!("Mutant::{pascal}")), "{name}: {pascal}");
+            assert!(
+                code.contains(&format!("Mutant::{pascal}")),
+                "{name}: {pascal}"
+            );
         }
     }
 
@@ -170,7 +176,10 @@ mod tests {
     fn names_that_are_not_there_are_refused_with_those_that_are() {
         let error = read(&root(), &["none".to_owned()]).unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("'none'") && text.contains("ack-before-fsync"), "{text}");
+        assert!(
+            text.contains("'none'") && text.contains("ack-before-fsync"),
+            "{text}"
+        );
         let outside = repository(Path::new("/")).unwrap_err();
         assert!(outside.to_string().contains("inside of the repository"));
     }

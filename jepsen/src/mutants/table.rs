@@ -46,7 +46,10 @@ mod tests {
     fn only_the_table_changes() {
         let page = format!("# Mutants\n\n{BEGIN}\nold\n{END}\n\nMore.\n");
         let new = replace(&page, "| new |\n").unwrap();
-        assert_eq!(new, format!("# Mutants\n\n{BEGIN}\n| new |\n{END}\n\nMore.\n"));
+        assert_eq!(
+            new,
+            format!("# Mutants\n\n{BEGIN}\n| new |\n{END}\n\nMore.\n")
+        );
         assert_eq!(replace(&new, "| new |\n").unwrap(), new);
         assert_eq!(replace("# Mutants", ""), None);
     }

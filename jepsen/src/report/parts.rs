@@ -321,10 +321,10 @@ pub(super) fn faults(out: &mut String, verdict: &Verdict, faults: &[Span<'_>]) -
         .iter()
         .map(|(kind, n)| format!("{kind} {n}"))
         .collect();
-    write!(
+    writeln!(
         out,
         "{}<details><summary>each of them</summary><table><tr><th class=\"n\">from</th>\
-         <th class=\"n\">lasts</th><th>kind</th><th>what</th></tr>\n",
+         <th class=\"n\">lasts</th><th>kind</th><th>what</th></tr>",
         Text(&kinds.join(", "))
     )?;
     for fault in faults.iter().take(FAULTS_MAX) {

@@ -32,10 +32,13 @@ pub(super) struct Series {
 /// their median, 99th percentile and longest time in microseconds. A tuple, as there are many.
 pub(super) type Stretch = (usize, usize, u64, u64, u64);
 
+/// Times of operations in microseconds, by the stretch in which they ended.
+type Times = BTreeMap<usize, Vec<u64>>;
+
 /// Sums up calls by the time at which they ended.
 pub(super) fn series(calls: &[Call<'_>], end: u64) -> Series {
     let width_ms = width(end / 1_000_000);
-    let mut kinds: BTreeMap<&'static str, [BTreeMap<usize, Vec<u64>>; 3]> = BTreeMap::new();
+    let mut kinds: BTreeMap<&'static str, [Times; 3]> = BTreeMap::new();
     for call in calls {
         let bin = bin(call.end, width_ms);
         for kind in [ALL, call.kind()] {

@@ -4,10 +4,7 @@ use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{
-    parts::grouped,
-    words,
-};
+use super::{parts::grouped, words};
 use crate::{
     check::{Finding, Verdict},
     history::Op,

@@ -15,9 +15,7 @@ use super::{
 };
 use crate::{
     check::{Finding, Totals, Verdict, Violation},
-    history::{
-        Action, Fault, FaultPhase, Header, History, Kind, Op, Poll, Process, Read, Send,
-},
+    history::{Action, Fault, FaultPhase, Header, History, Kind, Op, Poll, Process, Read, Send},
 };
 
 /// A history in the making: a millisecond from entry to entry.

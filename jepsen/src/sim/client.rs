@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -48,8 +47,6 @@ pub fn value(producer: u32, number: u32) -> Value {
 pub struct Board {
     /// When the latest acknowledged commit of each partition was first sent.
     pub committed: BTreeMap<i32, Duration>,
-    /// What the final log of each key begins and ends with.
-    pub finals: BTreeMap<Key, Range<i64>>,
 }
 
 /// Longest wait for one answer.

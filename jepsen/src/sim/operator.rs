@@ -10,11 +10,11 @@ use seriatim_proto::v1;
 use seriatim_runtime::rng;
 
 use super::{
-    client::{Client, PATIENCE, TOPIC, key},
+    client::{Client, PATIENCE, TOPIC},
     rpc::{Answer, Call},
     workload::removed,
 };
-use crate::history::{Action, Process, Replica};
+use crate::history::{Action, Key, Replica};
 
 /// Replicas of each partition.
 pub const REPLICAS: usize = 3;
@@ -85,7 +85,13 @@ async fn settled(client: &Client, (topic, partition): (&str, i32)) -> BTreeSet<u
 
 /// Asks every replica for the digest of a partition between two offsets until all have answered. If
 /// retention takes records of that range away meanwhile, begins again with what is left.
-pub async fn compare(client: Client, place: (&str, i32), mut range: Range<i64>) {
+pub async fn compare(
+    client: Client,
+    key: Key,
+    (topic, partition): (String, i32),
+    mut range: Range<i64>,
+) {
+    let place = (topic.as_str(), partition);
     let process = client.recorder.process();
     let mut digests = BTreeMap::new();
     let mut nodes = settled(&client, place).await;
@@ -108,7 +114,7 @@ pub async fn compare(client: Client, place: (&str, i32), mut range: Range<i64>) 
     }
     for (node, digest) in digests {
         let asked = Replica {
-            key: key(place.0, place.1),
+            key,
             node,
             start: range.start,
             end: range.end,

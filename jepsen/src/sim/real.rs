@@ -51,9 +51,12 @@ impl Real {
             .from_elsewhere(connect(net.host(host), self.nodes))
     }
 
-    /// The jobs of each host while things break.
-    pub fn crews(&self) -> Vec<fn(&Work, &Mix) -> Vec<Job>> {
-        vec![Work::writers, Work::readers, Work::members, Work::operators]
+    /// The jobs of each host while things break. A host costs a turn each millisecond, so there are two.
+    pub fn crews(&self) -> [fn(&Work, &Mix) -> Vec<Job>; 2] {
+        [
+            |work, mix| work.writers(mix).into_iter().chain(work.operators(mix)).collect(),
+            |work, mix| work.readers(mix).into_iter().chain(work.members(mix)).collect(),
+        ]
     }
 }
 
@@ -83,9 +86,9 @@ pub fn mix() -> Mix {
         replicas: 3,
         settings: BTreeMap::from([("segment.bytes".to_owned(), "1048576".to_owned())]),
         producers: 2,
-        produce_every: Duration::from_millis(60),
+        produce_every: Duration::from_millis(150),
         consumers: 1,
-        conditional_every: Duration::from_millis(400),
+        conditional_every: Duration::from_millis(700),
         members: 2,
         fleeting: 1,
         trim_every: Some(Duration::from_secs(2)),

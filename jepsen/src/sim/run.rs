@@ -13,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 use seriatim_proto::v1;
 use seriatim_runtime::{
-    clock,
+    clock, rng,
     sim::{
         self,
         trace::{self, Summary},
@@ -51,8 +51,9 @@ const SETTINGS: [(&str, &str); 1] = [("segment.bytes", "1048576")];
 /// Those of a topic with retention: they are sealed after five seconds, too.
 const RETENTION: (&str, &str) = ("retention.ms", "40000");
 
-/// Members of the consumer group that live at the same time.
-const SEATS: usize = 3;
+/// Members of the consumer group that live at the same time, or one more: with as many as partitions each
+/// that comes takes from another, and one more has nothing until another goes.
+const SEATS: u64 = 2;
 
 /// How a run is made up.
 #[derive(Debug, Clone)]
@@ -284,7 +285,9 @@ impl Run {
                 Workload::Replicas,
                 Workload::Recover,
             ]
-            .into(),
+            .into_iter()
+            .chain(self.real.as_ref().map(|_| Workload::GroupConsume))
+            .collect(),
             ..Header::default()
         }
     }
@@ -441,12 +444,15 @@ impl Run {
         {
             self.note("a partition could not be read to its end");
         }
-        let ranges = std::mem::take(&mut self.board.lock().finals);
+        let finals = self.recorder.finals();
+        let names = self.header(0).keys;
         let comparers = self.crew(|client| {
-            let all = read_at_end(client.partitions).into_iter();
-            let read = all.filter_map(|place| Some((place, ranges.get(&key(place.0, place.1))?)));
-            read.map(|(place, range)| -> Job {
-                Box::pin(operator::compare(client.clone(), place, range.clone()))
+            let read = finals.into_iter().filter_map(|(key, range)| {
+                let (topic, partition) = names.get(&key)?.rsplit_once('-')?;
+                Some((key, (topic.to_owned(), partition.parse().ok()?), range))
+            });
+            read.map(|(key, place, range)| -> Job {
+                Box::pin(operator::compare(client.clone(), key, place, range))
             })
             .collect()
         })?;
@@ -481,13 +487,20 @@ fn read_at_end(partitions: i32) -> Vec<(&'static str, i32)> {
 fn workers(client: &Client) -> Vec<Job> {
     let mut jobs: Vec<Job> = Vec::new();
     for partition in 0..client.partitions {
-        for (producer, pause) in [(1, 20), (2, 100), (3, 300)] {
+        // The last is silent for longer than the file lasts that its batch went to.
+        for (producer, pause) in [(1, 20), (2, 100), (3, 300), (4, 15_000)] {
             let pause = Duration::from_millis(pause);
             let job = workload::idempotent(client.clone(), producer, partition, pause);
             jobs.push(Box::pin(job));
         }
         let pause = Duration::from_secs(2);
         jobs.push(Box::pin(workload::trim(client.clone(), partition, pause)));
+        jobs.push(Box::pin(workload::damaged(
+            client.clone(),
+            51,
+            partition,
+            2 * pause,
+        )));
         let pause = Duration::from_millis(500);
         jobs.push(Box::pin(workload::conditional(
             client.clone(),
@@ -503,7 +516,7 @@ fn workers(client: &Client) -> Vec<Job> {
         jobs.push(Box::pin(appends));
         jobs.push(Box::pin(cells::register(client.clone(), 70 + user, pause)));
     }
-    for _ in 0..SEATS {
+    for _ in 0..SEATS + rng::below(2) {
         jobs.push(Box::pin(members::seat(client.clone())));
     }
     let pause = Duration::from_millis(400);

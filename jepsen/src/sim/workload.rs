@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use bytes::Bytes;
 use seriatim_proto::{ids::ProducerId, record::ProducerStamp, v1};
 use seriatim_runtime::rng;
 
@@ -23,6 +24,9 @@ const BURST: u64 = 15;
 
 /// Longest rest between two bursts.
 const REST: Duration = Duration::from_secs(4);
+
+/// Bytes of a record whose batch is damaged: enough for some padding.
+const DAMAGED_BYTES: usize = 100;
 
 /// How an append ended, after all its retries.
 #[derive(Debug)]
@@ -251,6 +255,45 @@ pub async fn conditional(
     }
 }
 
+/// Appends batches of which a bit flipped on the way: they must be refused.
+pub async fn damaged(client: Client, producer: u32, partition: i32, pause: Duration) {
+    let mut process = client.recorder.process();
+    let (mut next, mut node) = (0, client.any_node());
+    while !client.stopping() {
+        client.pause(pause).await;
+        let values = values(producer, &mut next);
+        let mut batch = encode((TOPIC, partition), &values, DAMAGED_BYTES, None, None);
+        batch.record_batch = flipped(&batch.record_batch);
+        let send = Send {
+            key: key(TOPIC, partition),
+            values,
+            ..Send::default()
+        };
+        let invoked = Action::Send(send.clone());
+        let pending = client.recorder.invoke(process, Some(node), invoked);
+        let (asked, attempt) = (node, client.append(node, batch).await);
+        match &attempt {
+            Attempt::Acknowledged(_) => {
+                client.note_impossible(format!("node {asked} acknowledged a damaged batch"));
+            }
+            Attempt::Error(error) => node = client.after(error),
+            Attempt::Lost(_) => node = client.any_node(),
+        }
+        let outcome = Outcome::of(asked, attempt);
+        process = outcome.record(&client, pending, send);
+    }
+}
+
+/// The batch with another padding in its last record.
+fn flipped(batch: &Bytes) -> Bytes {
+    let mut bytes = batch.to_vec();
+    // The last byte counts the record's headers.
+    if let Some(byte) = bytes.iter_mut().nth_back(1) {
+        *byte ^= 1;
+    }
+    bytes.into()
+}
+
 /// Removes old records of a partition now and then, up to anywhere; whoever reads there must be told.
 pub async fn trim(client: Client, partition: i32, pause: Duration) {
     let mut process = client.recorder.process();
@@ -293,8 +336,9 @@ pub async fn trim(client: Client, partition: i32, pause: Duration) {
             Some(why) => process = client.recorder.info(pending, asked, why),
             None => {
                 client.recorder.ok(pending, Action::Trim(trim));
-                // Most of what was there then stays.
-                end = known_end(&client, node, partition).await.unwrap_or(end) / 2;
+                let known = known_end(&client, node, partition).await.unwrap_or(end);
+                // Most of what was there then stays, most of the time.
+                end = if rng::below(4) == 0 { known } else { known / 2 };
             }
         }
         client.pause(pause).await;
@@ -450,7 +494,6 @@ pub async fn read_all(client: Client, place: (&'static str, i32)) {
                     };
                     let _none = poll.reads.insert(key, read);
                     client.recorder.ok(pending.at(node), Action::Poll(poll));
-                    let _none = client.board.lock().finals.insert(key, start..from);
                     return;
                 }
             }

@@ -23,6 +23,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 /// Ends when every partition took an append, and every group a commit of each of its partitions.
 pub(super) async fn recover(work: Work, mix: Mix) {
+    work.calm_down();
     let actor = Actor::new(work.recorder());
     let pending = actor.invoke(Action::Recover);
     let mut partitions = Vec::new();

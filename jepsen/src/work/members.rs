@@ -41,16 +41,19 @@ const COMMIT_EVERY: Duration = Duration::from_millis(300);
 pub(super) async fn seat(work: Work, group: &'static str, targets: Vec<Target>, number: usize) {
     while let Some(client) = work.client().await {
         while !work.stopping() {
+            // Whoever comes back under an instance id is the same member, with the same grants.
+            let instance = one_in(4).then(|| format!("{group}-{number}"));
+            let name = instance.clone();
             let mut member = Member {
                 work: &work,
                 actor: Actor::new(work.recorder()),
                 group,
-                name: format!("m{}", work.label()),
+                name: name.unwrap_or_else(|| format!("m{}", work.label())),
                 begun: BTreeMap::new(),
                 given_up: BTreeSet::new(),
                 done: BTreeMap::new(),
             };
-            if let Some(consumer) = member.join(&client, &targets, number).await {
+            if let Some(consumer) = member.join(&client, &targets, instance).await {
                 member.live(consumer).await;
             }
             work.pause(Duration::from_millis(700)).await;
@@ -88,7 +91,7 @@ impl Member<'_> {
         &mut self,
         client: &Client,
         targets: &[Target],
-        number: usize,
+        instance: Option<String>,
     ) -> Option<GroupConsumer> {
         let strategies = [Strategy::Sticky, Strategy::Range, Strategy::RoundRobin];
         let mut builder = Consumer::group(client, self.group)
@@ -97,8 +100,8 @@ impl Member<'_> {
             .rebalance_timeout(REBALANCE)
             .strategy(any(&strategies).copied().unwrap_or_default())
             .auto_commit(self.automatic().then_some(COMMIT_EVERY));
-        if one_in(4) {
-            builder = builder.instance_id(format!("{}-{number}", self.group));
+        if let Some(instance) = instance {
+            builder = builder.instance_id(instance);
         }
         let keys: Vec<_> = super::places(targets)
             .iter()
@@ -129,7 +132,11 @@ impl Member<'_> {
     async fn live(mut self, mut consumer: GroupConsumer) {
         while !self.work.stopping() {
             // Nothing behind what was given up is committed until the partition goes to another.
-            if one_in(if self.given_up.is_empty() { 120 } else { 10 }) {
+            let ends = match (self.work.is_calm(), self.given_up.is_empty()) {
+                (true, nothing) => !nothing,
+                (false, nothing) => one_in(if nothing { 120 } else { 10 }),
+            };
+            if ends {
                 return self.end(consumer).await;
             }
             let pending = self.actor.invoke(Action::Poll(Poll::default()));
@@ -187,10 +194,10 @@ impl Member<'_> {
 
     /// Handles a batch: mostly at once, sometimes slowly, sometimes not to its end.
     async fn process(&mut self, batch: GroupBatch) {
-        if one_in(80) {
+        if one_in(80) && !self.work.is_calm() {
             // Perhaps longer than the group waits.
             clock::sleep(rng::duration_below(REBALANCE * 2)).await;
-        } else {
+        } else if !self.work.is_calm() {
             self.work.pause(Duration::from_millis(5)).await;
         }
         let tp = TopicPartition::new(batch.topic(), batch.partition());
@@ -198,6 +205,7 @@ impl Member<'_> {
         let place = (tp.clone(), granted);
         let (from, to) = (batch.first_offset().0, batch.next_offset().0);
         let until = match rng::below(100) {
+            _ if self.work.is_calm() => to,
             0 => from,
             1 => {
                 from + i64::try_from(rng::below(u64::try_from(to - from).unwrap_or(1))).unwrap_or(0)
@@ -289,7 +297,7 @@ impl Member<'_> {
 
     /// Leaves as it should, or not.
     async fn end(self, consumer: GroupConsumer) {
-        let crashes = one_in(2) && !self.work.stopping();
+        let crashes = one_in(2) && !self.work.stopping() && !self.work.is_calm();
         if crashes {
             let pending = self.actor.invoke(Action::Crash);
             drop(consumer);

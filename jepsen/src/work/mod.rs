@@ -44,7 +44,7 @@ pub type Job = BoxFuture<'static, ()>;
 const RECONNECT: Duration = Duration::from_millis(500);
 
 /// Mean pause between two questions where a group is.
-const WATCH: Duration = Duration::from_millis(400);
+const WATCH: Duration = Duration::from_millis(700);
 
 /// A topic that the workloads use from the beginning to the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +99,7 @@ pub struct Work {
 struct Shared {
     recorder: Recorder,
     stop: AtomicBool,
+    calm: AtomicBool,
     keys: Keys,
     next_value: AtomicI64,
     next_label: AtomicI64,
@@ -122,6 +123,7 @@ impl Work {
             shared: Arc::new(Shared {
                 recorder,
                 stop: AtomicBool::new(false),
+                calm: AtomicBool::new(false),
                 keys,
                 next_value: AtomicI64::new(1),
                 next_label: AtomicI64::new(1),
@@ -233,6 +235,17 @@ impl Work {
     /// Whether jobs are to end.
     pub fn stopping(&self) -> bool {
         self.shared.stop.load(Ordering::Relaxed)
+    }
+
+    /// Clients do nothing any more that holds up others, such as members of a group that crash: what
+    /// takes long from now on is the cluster's doing.
+    fn calm_down(&self) {
+        self.shared.calm.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether clients are to do nothing that holds up others.
+    fn is_calm(&self) -> bool {
+        self.shared.calm.load(Ordering::Relaxed)
     }
 
     /// What is written to.

@@ -81,16 +81,10 @@ impl Broker {
                 0 => left,
                 bytes => bytes.min(left),
             };
-            // The first batch is returned even if it is larger than the limit.
-            if limit == 0 && !empty {
-                results.push(v1::PartitionFetchResult {
-                    topic: to.topic.clone(),
-                    partition: to.partition,
-                    ..Default::default()
-                });
-                continue;
-            }
-            let result = self.read(to, limit.max(1)).await;
+            // The first batch of all is returned even if it is larger than the limit; a partition for
+            // which no room is left still tells where it begins and ends.
+            let limit = if empty { limit.max(1) } else { limit };
+            let result = self.read(to, limit).await;
             empty &= result.record_batches.is_empty();
             left = left.saturating_sub(result.record_batches.len());
             results.push(result);

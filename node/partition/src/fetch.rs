@@ -21,7 +21,7 @@ use crate::{
 pub struct Fetch {
     /// The first record.
     pub offset: Offset,
-    /// How much to read; the first batch is read even if it is larger.
+    /// How much to read; the first batch is read even if it is larger, unless this is 0.
     pub max_bytes: usize,
 }
 
@@ -68,7 +68,7 @@ impl Partition {
                 end: high_watermark,
             });
         }
-        let batches = if fetch.offset == high_watermark {
+        let batches = if fetch.offset == high_watermark || fetch.max_bytes == 0 {
             Vec::new()
         } else {
             let read = log.read_batches(fetch.offset, high_watermark, fetch.max_bytes);

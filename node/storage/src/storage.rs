@@ -356,7 +356,8 @@ impl Storage {
             for log in &open {
                 log.0.save_last_progress();
             }
-            let flushed = inner.core.progress.sync().and_then(|()| inner.meta.close());
+            let progress = inner.core.progress.sync();
+            let flushed = progress.and(inner.meta.close());
             if let Err(error) = flushed {
                 tracing::warn!(%error, "not everything was synced at shutdown");
             }

@@ -335,6 +335,32 @@ fn a_repeated_batch_is_answered_with_its_first_place() -> Outcome {
 }
 
 #[test]
+fn a_partition_without_room_in_the_answer_still_tells_its_bounds() -> Outcome {
+    story(Load::Shared, async {
+        let (_cluster, mut api) = one_node().await?;
+        let produced = api.produce(to(TOPIC, batch(0, &["a", "b"])?)).await?;
+        assert_eq!(produced.error, None);
+        let from_start = v1::FetchPartition {
+            topic: TOPIC.to_owned(),
+            ..v1::FetchPartition::default()
+        };
+        let request = v1::FetchRequest {
+            partitions: vec![from_start.clone(), from_start],
+            max_bytes: 1,
+            ..v1::FetchRequest::default()
+        };
+        let answer = api.log.fetch(request).await?.into_inner();
+        let [first, second] = answer.results.as_slice() else {
+            anyhow::bail!("two were asked for: {answer:?}");
+        };
+        assert!(!first.record_batches.is_empty(), "the first batch of all");
+        assert!(second.record_batches.is_empty(), "{second:?}");
+        assert_eq!((second.error.as_ref(), second.high_watermark), (None, 2));
+        Ok(())
+    })
+}
+
+#[test]
 fn only_the_leader_answers_and_the_others_say_who_it_is() -> Outcome {
     story(Load::Shared, async {
         let cluster = Cluster::of_three().await?;

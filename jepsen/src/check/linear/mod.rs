@@ -9,7 +9,7 @@ mod search;
 #[cfg(test)]
 mod tests;
 
-pub(super) use search::{Stuck, Verdict, search};
+pub(super) use search::{Verdict, search};
 
 use std::{fmt, hash::Hash};
 

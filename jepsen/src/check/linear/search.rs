@@ -46,7 +46,15 @@ struct Events {
 impl Events {
     fn of<A>(calls: &[Call<A>]) -> Self {
         let begins = calls.iter().enumerate();
-        let begins = begins.map(|(call, c)| (c.from, Event { call, is_end: false }));
+        let begins = begins.map(|(call, c)| {
+            (
+                c.from,
+                Event {
+                    call,
+                    is_end: false,
+                },
+            )
+        });
         let ends = calls.iter().enumerate().filter_map(|(call, c)| {
             let event = Event { call, is_end: true };
             Some((c.until?, event))

@@ -333,13 +333,9 @@ impl Filesystem for Fs {
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        let (used, full) = self.image(|image| (image.used_bytes(), image.full));
+        let (used, full) = self.image(|image| (image.used_bytes(), image.free_bytes()));
         let block = u64::from(BLOCK_BYTES);
-        let free = if full {
-            0
-        } else {
-            DISK_BYTES.saturating_sub(used) / block
-        };
+        let free = full.unwrap_or_else(|| DISK_BYTES.saturating_sub(used)) / block;
         reply.statfs(
             DISK_BYTES / block,
             free,

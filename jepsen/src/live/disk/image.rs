@@ -17,6 +17,10 @@ use super::{
 /// Smallest file in which a bit flips.
 const ROT_BYTES_MIN: u64 = 512;
 
+/// Room on a full disk: less than a node keeps in reserve, so that it must refuse appends by itself,
+/// and enough for what it writes in spite of that.
+const ROOM_BYTES: u64 = 32 << 20;
+
 /// A disk, whose bytes lie in files of one folder, each named by its number.
 #[derive(Debug)]
 pub(super) struct Image {
@@ -26,8 +30,8 @@ pub(super) struct Image {
     opened: BTreeMap<Ino, u64>,
     next: Ino,
     rng: SmallRng,
-    /// Files cannot grow.
-    pub(super) full: bool,
+    /// Bytes that all files may have together, where the disk is full.
+    limit: Option<u64>,
 }
 
 impl Image {
@@ -40,7 +44,7 @@ impl Image {
             opened: BTreeMap::new(),
             next: ROOT + 1,
             rng: SmallRng::seed_from_u64(seed),
-            full: false,
+            limit: None,
         }
     }
 
@@ -77,7 +81,7 @@ impl Image {
         if self.names.get(folder, name).is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        if self.full {
+        if self.free_bytes() == Some(0) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.next += 1;
@@ -138,22 +142,33 @@ impl Image {
     }
 
     pub(super) fn write(&mut self, ino: Ino, position: u64, data: &[u8]) -> io::Result<()> {
-        let full = self.full;
-        let file = self.file_mut(ino)?;
         let end = position + u64::try_from(data.len()).unwrap_or(u64::MAX);
-        if full && end > file.len() {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        file.write(position, data)
+        self.expect_room(ino, end)?;
+        self.file_mut(ino)?.write(position, data)
     }
 
     pub(super) fn set_len(&mut self, ino: Ino, len: u64) -> io::Result<()> {
-        let full = self.full;
-        let file = self.file_mut(ino)?;
-        if full && len > file.len() {
-            return Err(io::ErrorKind::StorageFull.into());
+        self.expect_room(ino, len)?;
+        self.file_mut(ino)?.set_len(len)
+    }
+
+    /// Refuses what makes a file longer than there is room for.
+    fn expect_room(&self, ino: Ino, len: u64) -> io::Result<()> {
+        let more = len.saturating_sub(self.file(ino)?.len());
+        match self.free_bytes() {
+            Some(free) if more > free => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
         }
-        file.set_len(len)
+    }
+
+    /// The disk is full from now on, or has room again.
+    pub(super) fn set_full(&mut self, full: bool) {
+        self.limit = full.then(|| self.used_bytes() + ROOM_BYTES);
+    }
+
+    /// What is free on a full disk.
+    pub(super) fn free_bytes(&self) -> Option<u64> {
+        Some(self.limit?.saturating_sub(self.used_bytes()))
     }
 
     /// What a file or a folder is now survives.
@@ -282,10 +297,12 @@ mod tests {
         let mut image = Image::new(store.path(), 1);
         let ino = image.create(ROOT, name("a")).unwrap();
         image.write(ino, 0, &[1; 100]).unwrap();
-        image.full = true;
+        image.set_full(true);
+        image.set_len(ino, 100 + ROOM_BYTES).unwrap();
         image.write(ino, 0, &[2; 100]).unwrap();
         let full = io::ErrorKind::StorageFull;
-        assert_eq!(image.write(ino, 50, &[3; 51]).unwrap_err().kind(), full);
+        let behind = image.write(ino, 100 + ROOM_BYTES, &[3]).unwrap_err();
+        assert_eq!(behind.kind(), full);
         assert_eq!(image.create(ROOT, name("b")).unwrap_err().kind(), full);
         image.rename((ROOT, name("a")), (ROOT, name("c"))).unwrap();
         image.remove(ROOT, name("c"), false).unwrap();

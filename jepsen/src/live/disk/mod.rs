@@ -29,8 +29,6 @@ use self::control::{Answer, Command};
 pub use self::serve::serve;
 use super::janitor::{Chore, Janitor, quoted};
 
-/// What the kernel's table of mounts calls it.
-const FS_NAME: &str = "seriatim-jepsen";
 /// How long a disk may take to answer.
 const ANSWER: Duration = Duration::from_secs(20);
 

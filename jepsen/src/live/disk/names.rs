@@ -28,6 +28,14 @@ enum Change {
 }
 
 impl Change {
+    /// Whether it gives this one a name.
+    fn names(&self, ino: Ino) -> bool {
+        match self {
+            Self::Put(_, _, named) | Self::Move(_, _, named) => *named == ino,
+            Self::Remove(..) => false,
+        }
+    }
+
     /// The folder that has to be synced for it.
     const fn folder(&self) -> Ino {
         match self {
@@ -142,11 +150,13 @@ impl Names {
         reachable
     }
 
-    /// Whether a name stands for it, now or after a power loss.
+    /// Whether a name stands for it, now or after a power loss: of changes that were not synced, the
+    /// first ones may survive without those that undid them.
     pub(super) fn is_named(&self, ino: Ino) -> bool {
         let folders = self.now.values().chain(self.durable.values());
         let mut inos = folders.flat_map(Folder::values);
-        inos.any(|&named| named == ino)
+        let mut unsynced = self.unsynced.iter();
+        inos.any(|&named| named == ino) || unsynced.any(|change| change.names(ino))
     }
 
     /// Every file or folder below one, with its path.
@@ -207,6 +217,16 @@ mod tests {
         assert_eq!(names.get(ROOT, name("synced")), Some(2));
         assert_eq!(names.get(ROOT, name("lost")), None);
         assert!(names.is_named(2) && !names.is_named(3));
+    }
+
+    #[test]
+    fn what_was_removed_before_a_sync_may_come_back() {
+        let mut names = Names::default();
+        names.put(ROOT, name("short"), 2, false);
+        names.remove(ROOT, name("short"));
+        assert!(names.is_named(2));
+        names.sync(ROOT);
+        assert!(!names.is_named(2));
     }
 
     #[test]

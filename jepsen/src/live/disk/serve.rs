@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, Write as _},
+    os::unix::process::parent_id,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -11,12 +12,12 @@ use anyhow::Context as _;
 use fuser::{Config, MountOption, SessionACL};
 
 use super::{
-    FS_NAME,
     control::{Answer, Command},
     fs::Fs,
     image::Image,
     syncs::Syncs,
 };
+use crate::live::net::leftovers::DISK;
 
 /// Mounts a disk and does what the lines of standard input say, until they end.
 ///
@@ -27,7 +28,7 @@ pub fn serve(mount: &Path, store: &Path, seed: u64) -> anyhow::Result<()> {
     let mut config = Config::default();
     config.acl = SessionACL::Owner;
     config.mount_options = vec![
-        MountOption::FSName(FS_NAME.to_owned()),
+        MountOption::FSName(format!("{DISK}{}", parent_id())),
         MountOption::Subtype("seriatim".to_owned()),
         MountOption::NoAtime,
         MountOption::NoDev,
@@ -41,7 +42,7 @@ pub fn serve(mount: &Path, store: &Path, seed: u64) -> anyhow::Result<()> {
     answer(&Answer::Done("mounted".to_owned()))?;
     for line in std::io::stdin().lock().lines() {
         let told = match serde_json::from_str(&line?) {
-            Ok(command) => carry_out(&syncs, command),
+            Ok(command) => carry_out(&syncs, &command),
             Err(error) => Answer::Failed(error.to_string()),
         };
         answer(&told)?;
@@ -61,10 +62,10 @@ fn answer(answer: &Answer) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-fn carry_out(syncs: &Syncs, command: Command) -> Answer {
+fn carry_out(syncs: &Syncs, command: &Command) -> Answer {
     let done = syncs.with(|state| {
-        match command {
-            Command::Full(full) => state.image.full = full,
+        match *command {
+            Command::Full(full) => state.image.set_full(full),
             Command::Slow(ms) => state.slow = Duration::from_millis(ms),
             Command::Stuck(stuck) => state.stuck = stuck,
             Command::Failing(failing) => state.failing = failing,

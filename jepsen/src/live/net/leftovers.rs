@@ -7,6 +7,9 @@ use crate::live::tool;
 /// Names of namespaces and links begin with this and the id of the process that made them.
 pub(super) const PREFIX: &str = "sj";
 
+/// What the kernel's table of mounts calls a disk: this and the id of the process of its run.
+pub(in crate::live) const DISK: &str = "seriatim-jepsen-";
+
 /// The process that made something of this name, if it is one of a run.
 pub(super) fn owner(name: &str) -> Option<u32> {
     let rest = name.strip_prefix(PREFIX)?;
@@ -16,9 +19,14 @@ pub(super) fn owner(name: &str) -> Option<u32> {
 
 /// Whether a run still goes on in that process.
 fn runs(pid: u32) -> bool {
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
-    // The kernel cuts names at 15 bytes.
-    name.is_ok_and(|name| name.starts_with("seriatim-jepsen") || name.starts_with("live-"))
+    // A process that has ended and that nobody has waited for has no program any more.
+    let program = std::fs::read_link(format!("/proc/{pid}/exe"));
+    let is_run = |name: &str| name.starts_with("seriatim-jepsen") || name.starts_with("seriatim_");
+    let own = std::env::current_exe();
+    program.is_ok_and(|program| {
+        let name = program.file_name().and_then(|name| name.to_str());
+        name.is_some_and(is_run) || own.is_ok_and(|own| own == program)
+    })
 }
 
 /// Removes the namespaces of dead runs, with the processes in them, and their links.
@@ -47,6 +55,24 @@ pub(super) async fn remove() -> anyhow::Result<Vec<String>> {
         }
     }
     Ok(removed)
+}
+
+/// Unmounts the disks of dead runs.
+pub(in crate::live) async fn unmount() -> anyhow::Result<()> {
+    let mounts = std::fs::read_to_string("/proc/mounts")?;
+    for line in mounts.lines() {
+        let mut fields = line.split(' ');
+        let (Some(name), Some(place)) = (fields.next(), fields.next()) else {
+            continue;
+        };
+        let owner = name.strip_prefix(DISK).and_then(|pid| pid.parse().ok());
+        if owner.is_some_and(|pid| !runs(pid)) {
+            tracing::warn!(place, "unmounting what a dead run left behind");
+            let place = place.replace("\\040", " ");
+            let _nothing = tool::run("umount", &["-l", &place]).await?;
+        }
+    }
+    Ok(())
 }
 
 fn is_dead(name: &str) -> bool {

@@ -1,6 +1,6 @@
 //! The network between the nodes of a run, and what is wrong with it.
 
-mod leftovers;
+pub(super) mod leftovers;
 mod namespaces;
 mod rules;
 mod subnet;

@@ -4,6 +4,7 @@
 //! of transactions that behaves alike: a crash keeps a prefix of them.
 
 use std::{
+    mem::ManuallyDrop,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -153,7 +154,12 @@ impl MetaStore {
             Err(StorageError::Closed) => Ok(()),
             result => result,
         };
-        drop(self.0.write().take());
+        let backend = self.0.write().take();
+        if flushed.is_err() {
+            // sled syncs once more when it is dropped, and panics where that fails. What it holds
+            // ends with the process, which is about to.
+            let _never_dropped = backend.map(ManuallyDrop::new);
+        }
         flushed
     }
 
