@@ -364,7 +364,11 @@ impl DiskFile for SimFile {
         let room = match room {
             Room::Enough => bytes.len(),
             Room::None => inode.len().saturating_sub(position),
-            Room::Half => bytes.len() / 2,
+            // File systems find room for whole blocks or not at all.
+            Room::Half => {
+                let end = position + bytes.len() / 2;
+                (end - end % files::SECTOR_BYTES).saturating_sub(position)
+            }
         };
         let short = room < bytes.len();
         bytes.truncate(room);
