@@ -133,6 +133,11 @@ fn errors_delays_lies_and_rot_happen_as_ordered() {
     let (path, position) = disk.rot(|_, used| used == 1).unwrap();
     assert_eq!((path.as_path(), position), (Path::new(FILE), 0));
     assert_ne!(content(&disk).unwrap(), b"x");
+    write(&*file, 0, &[1; 100]).unwrap();
+    for _ in 0..20 {
+        let (_, position) = disk.rot_end(10, |_, _| true).unwrap();
+        assert!((90..100).contains(&position), "{position}");
+    }
     // What a lying disk acknowledged is gone for at least some seeds.
     let losses = (0..50).filter(|&seed| {
         let (disk, file) = self::disk(seed);
