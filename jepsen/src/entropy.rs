@@ -123,7 +123,7 @@ fn real_clock() -> Option<ClockGettime> {
     })
 }
 
-/// `SplitMix64`; returns the next state.
+/// The generator called `SplitMix64`; returns the next state.
 fn fill(mut state: u64, bytes: &mut [u8]) -> u64 {
     for chunk in bytes.chunks_mut(8) {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
