@@ -80,11 +80,14 @@ impl Hunt {
             args.extend(["--mutant".into(), name.into()]);
         }
         args.push("seed".into());
-        let options = spec.about.options.iter();
-        args.extend(options.map(|option| match option.starts_with(FOLDER) {
-            true => self.root.join(option).into(),
-            false => option.into(),
-        }));
+        let located = |option: &String| -> OsString {
+            if option.starts_with(FOLDER) {
+                self.root.join(option).into()
+            } else {
+                option.into()
+            }
+        };
+        args.extend(spec.about.options.iter().map(located));
         Fleet {
             program: program.to_owned(),
             args,
