@@ -54,8 +54,18 @@ impl Real {
     /// The jobs of each host while things break. A host costs a turn each millisecond, so there are two.
     pub fn crews(&self) -> [fn(&Work, &Mix) -> Vec<Job>; 2] {
         [
-            |work, mix| work.writers(mix).into_iter().chain(work.operators(mix)).collect(),
-            |work, mix| work.readers(mix).into_iter().chain(work.members(mix)).collect(),
+            |work, mix| {
+                work.writers(mix)
+                    .into_iter()
+                    .chain(work.operators(mix))
+                    .collect()
+            },
+            |work, mix| {
+                work.readers(mix)
+                    .into_iter()
+                    .chain(work.members(mix))
+                    .collect()
+            },
         ]
     }
 }
