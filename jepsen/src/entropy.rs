@@ -1,27 +1,34 @@
-//! Where the system's random bytes come from: under a simulation, from its seed.
+//! What the system tells a thread that runs a simulation: random bytes that follow from its seed, and the
+//! time of the simulation.
 //!
 //! The standard library (keys of hash maps), tokio (the order of `select!`), `rand` and `getrandom` ask the
-//! C library for random bytes. This file defines that function for every program that links this
-//! crate: threads that declared a seed get numbers that follow from it, all others what the kernel gives.
+//! C library for random bytes, and hyper asks for the date of each answer. This file defines those
+//! functions for every program that links this crate: threads that declared a seed get what follows
+//! from it, all others what the kernel says.
 #![expect(
     unsafe_code,
-    reason = "the C library's function is defined here, for C callers"
+    reason = "functions of the C library are defined here, for C callers"
 )]
 
 use std::{
     cell::Cell,
-    ffi::{c_int, c_uint, c_void},
-    slice,
+    ffi::{c_char, c_int, c_uint, c_void},
+    mem, ptr, slice,
+    sync::OnceLock,
 };
 
 use rustix::rand::GetRandomFlags;
+use seriatim_runtime::sim;
+
+use crate::sim::world::START_MS;
 
 thread_local! {
     /// What this thread's next random bytes follow from.
     static STATE: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// From now on all random bytes that this thread gets follow from `seed`. Call it first of all on a
+/// From now on all random bytes that this thread gets follow from `seed`, and its wall clock shows the
+/// time of the simulation. Call it first of all on a
 /// new thread: the standard library asks only once per thread.
 pub fn seed(seed: u64) {
     STATE.set(Some(seed));
@@ -30,6 +37,8 @@ pub fn seed(seed: u64) {
 unsafe extern "C" {
     /// Where the C library keeps `errno` of this thread.
     safe fn __errno_location() -> *mut c_int;
+    /// Where a symbol is; see dlsym(3).
+    fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
 }
 
 /// Fills `buffer` with random bytes; see getrandom(2).
@@ -65,7 +74,56 @@ pub unsafe extern "C" fn getrandom(buffer: *mut c_void, len: usize, flags: c_uin
     }
 }
 
-/// SplitMix64; returns the next state.
+/// Seconds and nanoseconds, as the C library has them on 64 bits.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Timespec {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+type ClockGettime = unsafe extern "C" fn(c_int, *mut Timespec) -> c_int;
+
+/// The time since 1970, and the same with less precision.
+const WALL_CLOCKS: [c_int; 2] = [0, 5];
+
+/// Tells what a clock shows; see `clock_gettime(2)`.
+///
+/// # Safety
+///
+/// `time` must be valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int {
+    if STATE.get().is_some() && WALL_CLOCKS.contains(&clock) {
+        let now = sim::clock::time();
+        let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX / 2);
+        let now = Timespec {
+            seconds: START_MS / 1000 + seconds,
+            nanoseconds: now.subsec_nanos().into(),
+        };
+        // SAFETY: the caller says so.
+        unsafe { time.write(now) };
+        return 0;
+    }
+    let Some(real) = real_clock() else { return -1 };
+    // SAFETY: it is the function that the caller meant, with the caller's arguments.
+    unsafe { real(clock, time) }
+}
+
+/// The function of that name in the C library, which this program's own one hides.
+fn real_clock() -> Option<ClockGettime> {
+    static REAL: OnceLock<Option<ClockGettime>> = OnceLock::new();
+    *REAL.get_or_init(|| {
+        // `RTLD_NEXT`: behind this program in the order of search.
+        let next = ptr::without_provenance_mut(usize::MAX);
+        // SAFETY: the name ends with a zero byte.
+        let found = unsafe { dlsym(next, c"clock_gettime".as_ptr()) };
+        // SAFETY: that is the type of the function of this name.
+        (!found.is_null()).then(|| unsafe { mem::transmute::<*mut c_void, ClockGettime>(found) })
+    })
+}
+
+/// The generator called `SplitMix64`; returns the next state.
 fn fill(mut state: u64, bytes: &mut [u8]) -> u64 {
     for chunk in bytes.chunks_mut(8) {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -102,6 +160,28 @@ mod tests {
         })
         .join()
         .unwrap()
+    }
+
+    /// What the wall clock of a thread of its own shows, in seconds.
+    fn wall_clock(seed: Option<u64>) -> u64 {
+        thread::spawn(move || {
+            if let Some(seed) = seed {
+                super::seed(seed);
+            }
+            #[expect(clippy::disallowed_methods, reason = "it is what the test is about")]
+            let now = std::time::SystemTime::now();
+            now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+        })
+        .join()
+        .unwrap()
+    }
+
+    #[test]
+    fn only_a_simulation_has_a_wall_clock_of_its_own() {
+        let start = u64::try_from(super::START_MS / 1000).unwrap();
+        assert_eq!(wall_clock(Some(1)), start);
+        let real = rustix::fs::stat("/proc/self").unwrap().st_ctime;
+        assert!(wall_clock(None).abs_diff(u64::try_from(real).unwrap()) < 3600);
     }
 
     #[test]

@@ -54,6 +54,7 @@ async fn hunt_all(args: &Args, root: &Path, specs: Vec<Spec>) -> Outcome {
     let mutants = build(root).await?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut hunt = Hunt {
+        root: root.to_owned(),
         mutants,
         shipped: env::current_exe().context("find this program")?,
         jobs: args.jobs.map_or(cores, usize::from),
@@ -119,15 +120,12 @@ fn print(spec: &Spec, fate: &Fate) {
     );
     let checkers: Vec<&str> = fate.checkers.iter().map(String::as_str).collect();
     let checkers = checkers.join(", ");
-    match fate.seed {
-        Some(seed) if fate.expected(spec) => {
-            println!("{name:<32} seed {seed} ({cost}): {checkers}")
-        }
-        Some(seed) => {
-            println!("{name:<32} seed {seed} ({cost}): {checkers} (others were expected)")
-        }
-        None => println!("{name:<32} SURVIVED ({cost})"),
-    }
+    let ended = match fate.seed {
+        Some(seed) if fate.expected(spec) => format!("seed {seed} ({cost}): {checkers}"),
+        Some(seed) => format!("seed {seed} ({cost}): {checkers} (others were expected)"),
+        None => format!("SURVIVED ({cost})"),
+    };
+    println!("{name:<32} {ended}");
     for violation in &fate.violations {
         println!("    {violation}");
     }

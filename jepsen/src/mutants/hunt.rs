@@ -5,11 +5,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use super::spec::Spec;
+use super::spec::{FOLDER, Spec};
 use crate::sim::fleet::{Done, End, Fleet};
 
 /// Longest that one seed may take.
@@ -21,6 +21,8 @@ const SEEDS_MAX: u64 = 1_000_000;
 /// How mutants are hunted.
 #[derive(Debug)]
 pub struct Hunt {
+    /// The repository, in which the options' files are.
+    pub root: PathBuf,
     /// The program that has the mutants.
     pub mutants: PathBuf,
     /// The program that is shipped.
@@ -72,15 +74,19 @@ impl Hunt {
         Ok(fate)
     }
 
-    fn fleet(&self, program: &PathBuf, mutant: Option<&str>, spec: &Spec) -> Fleet {
+    fn fleet(&self, program: &Path, mutant: Option<&str>, spec: &Spec) -> Fleet {
         let mut args: Vec<OsString> = Vec::new();
         if let Some(name) = mutant {
             args.extend(["--mutant".into(), name.into()]);
         }
         args.push("seed".into());
-        args.extend(spec.about.options.iter().map(Into::into));
+        let options = spec.about.options.iter();
+        args.extend(options.map(|option| match option.starts_with(FOLDER) {
+            true => self.root.join(option).into(),
+            false => option.into(),
+        }));
         Fleet {
-            program: program.clone(),
+            program: program.to_owned(),
             args,
             jobs: self.jobs,
             limit: SEED,

@@ -34,7 +34,7 @@ const STRIDE: Duration = Duration::from_millis(5);
 const UNSEEN: Duration = Duration::from_millis(20);
 
 /// The wall clock at the beginning of every simulation: 2026-01-01.
-const START_MS: i64 = 1_767_225_600_000;
+pub(crate) const START_MS: i64 = 1_767_225_600_000;
 
 /// Executors of hosts, and the network between them.
 #[derive(Debug)]

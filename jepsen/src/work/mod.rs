@@ -133,7 +133,7 @@ impl Work {
 
     /// The same with other clients, such as those of another host.
     #[must_use]
-    pub fn from_elsewhere(&self, connect: Connect) -> Self {
+    pub fn elsewhere(&self, connect: Connect) -> Self {
         Self {
             connect,
             shared: Arc::clone(&self.shared),

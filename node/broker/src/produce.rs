@@ -131,7 +131,7 @@ impl Broker {
     ) -> Result<seriatim_partition::Appended, v1::Error> {
         let partition = self.partition(&to.topic, to.partition)?;
         let batch = if mutant::on(Mutant::CrcUncheckedOnReceipt) {
-            unchecked(bytes)
+            unchecked(&bytes)
         } else {
             RecordBatch::from_producer(bytes)
         };
@@ -152,9 +152,9 @@ impl Broker {
 }
 
 /// A batch as it came; only for a planted bug.
-fn unchecked(bytes: Bytes) -> Result<RecordBatch, BatchError> {
+fn unchecked(bytes: &Bytes) -> Result<RecordBatch, BatchError> {
     Ok(RecordBatch {
-        header: BatchHeader::parse(&bytes)?,
+        header: BatchHeader::parse(bytes)?,
         body: bytes.slice(HEADER_BYTES..),
     })
 }
