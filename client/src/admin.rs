@@ -116,6 +116,8 @@ impl Admin {
                 }
             });
         let created = created.await?.into_inner();
+        // What is known may be of an earlier topic of that name.
+        self.client.metadata().forget(&request.name);
         Ok((created.partitions, created.replication_factor))
     }
 
@@ -309,14 +311,10 @@ impl Admin {
     }
 
     pub(crate) async fn leader_of(&self, tp: &TopicPartition) -> Result<String, ClientError> {
-        let partitions = self.client.partitions(&tp.topic).await?;
-        if !(0..partitions).contains(&tp.partition.0) {
-            return Err(ClientError::UnknownPartition {
-                topic: tp.topic.clone(),
-                partition: tp.partition.0,
-                partitions: usize::try_from(partitions).unwrap_or(0),
-            });
-        }
+        let _partitions = self
+            .client
+            .partitions_with(&tp.topic, tp.partition.0)
+            .await?;
         let leader = self.client.metadata().leader(&tp.topic, tp.partition.0);
         let none = || {
             let what = format!("{tp} has no leader; wait until a majority of its replicas is up");

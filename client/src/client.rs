@@ -108,6 +108,33 @@ impl Client {
         }
     }
 
+    /// The same where `partition` is one of them. If it is not as far as this client has heard, others
+    /// are asked for a while: the topic may have got more, or be another one under the same name.
+    pub(crate) async fn partitions_with(
+        &self,
+        topic: &str,
+        partition: i32,
+    ) -> Result<i32, ClientError> {
+        let deadline = Instant::now() + TOPIC_DEADLINE;
+        loop {
+            let partitions = self.partitions(topic).await?;
+            if (0..partitions).contains(&partition) {
+                return Ok(partitions);
+            }
+            if partition < 0 || Instant::now() >= deadline {
+                return Err(ClientError::UnknownPartition {
+                    topic: topic.to_owned(),
+                    partition,
+                    partitions: usize::try_from(partitions).unwrap_or(0),
+                });
+            }
+            let refreshed = self.metadata().refresh(Some(topic)).await;
+            if refreshed.is_err() || !self.metadata().has(topic, partition) {
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+
     pub(crate) fn metadata(&self) -> &Arc<Metadata> {
         &self.shared.metadata
     }

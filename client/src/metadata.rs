@@ -143,8 +143,28 @@ impl Metadata {
         }
     }
 
+    /// Whether a topic has a partition, as far as this client has heard.
+    pub(crate) fn has(&self, topic: &str, partition: i32) -> bool {
+        let partitions = self.partitions(topic).unwrap_or(0);
+        usize::try_from(partition).is_ok_and(|partition| partition < partitions)
+    }
+
+    /// Why there is no such partition, if nodes say so and not only that nobody leads it.
+    pub(crate) fn missing(&self, topic: &str, partition: i32) -> Option<ClientError> {
+        match self.partitions(topic) {
+            Some(_) if self.has(topic, partition) => None,
+            Some(partitions) => Some(ClientError::UnknownPartition {
+                topic: topic.to_owned(),
+                partition,
+                partitions,
+            }),
+            None if self.is_unknown(topic) => Some(ClientError::UnknownTopic(topic.to_owned())),
+            None => None,
+        }
+    }
+
     /// Whether nodes were asked for a topic, and none of those that answered has heard of it.
-    pub(crate) fn is_unknown(&self, topic: &str) -> bool {
+    fn is_unknown(&self, topic: &str) -> bool {
         self.view.read().unknown.contains(topic)
     }
 
@@ -383,10 +403,14 @@ mod tests {
         assert!(!metadata.is_unknown("t"));
         metadata.merge(nobody());
         assert!(!metadata.is_unknown("t"), "a node that lags behind");
+        let why = |partition| metadata.missing("t", partition).and_then(|e| e.code());
+        assert_eq!(why(0), None);
+        assert_eq!(why(1), Some(v1::ErrorCode::UnknownPartition));
         metadata.forget("t");
         assert!(!metadata.is_unknown("t"), "nobody was asked since");
+        assert_eq!(why(0), None);
         metadata.merge(nobody());
-        assert!(metadata.is_unknown("t"));
+        assert_eq!(why(0), Some(v1::ErrorCode::UnknownTopic));
     }
 
     #[test]

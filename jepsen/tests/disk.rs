@@ -1,6 +1,13 @@
 //! The disk of live runs, mounted: what is synced survives a power loss, what is not may go.
 //!
 //! Where nobody may mount a FUSE file system there is nothing to test; the tests say so.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "the helpers of a test, which may fail and say why it did not run"
+)]
 
 use std::{
     fs::{self, File, OpenOptions},

@@ -1,4 +1,5 @@
 //! Every coverage mark that is declared stands in the code of the nodes, once.
+#![expect(clippy::unwrap_used, reason = "the helpers of a test")]
 
 use std::{
     collections::BTreeMap,

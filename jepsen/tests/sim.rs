@@ -51,7 +51,7 @@ fn sim_seeds_10_to_19_keep_every_promise() {
 }
 
 /// One fault every two seconds.
-fn over_and_over(fault: Fault) -> Schedule {
+fn over_and_over(fault: &Fault) -> Schedule {
     let strikes = (0..SECONDS / 2).map(|at| Strike {
         at_ms: 1000 + at * 2000,
         lasts_ms: 500,
@@ -79,7 +79,7 @@ fn caught(options: &Options, most: u64) -> Vec<String> {
 fn sim_catches_disks_that_lie_about_syncs() {
     let options = Options {
         lying_disks: true,
-        schedule: Some(over_and_over(Fault::PowerLoss {
+        schedule: Some(over_and_over(&Fault::PowerLoss {
             who: Who::All,
             after_ops: 0,
         })),
@@ -93,7 +93,7 @@ fn sim_catches_disks_that_lie_about_syncs() {
 fn sim_catches_producer_sessions_that_are_ignored() {
     let options = Options {
         forgets_producers: true,
-        schedule: Some(over_and_over(Fault::Kill { who: Who::All })),
+        schedule: Some(over_and_over(&Fault::Kill { who: Who::All })),
         ..options()
     };
     let broken = caught(&options, 5);

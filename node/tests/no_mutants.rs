@@ -10,7 +10,7 @@ fn source() -> PathBuf {
 
 /// The mutants' names on the command line and in the code.
 fn names() -> Vec<String> {
-    let code = fs::read_to_string(source()).unwrap();
+    let code = fs::read_to_string(source()).expect("read the mutants");
     let pairs = code.lines().filter_map(|line| {
         let (variant, name) = line.trim().strip_suffix("\",")?.split_once(" = \"")?;
         Some([variant.to_owned(), name.to_owned()])
@@ -32,7 +32,7 @@ fn the_binary_has_no_mutant_by_name() {
 
 /// Whether the compiler takes the mutants, and what it says.
 fn compiles(features: &[&str], debug_assertions: &str) -> (bool, String) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("make a folder");
     let mut rustc = Command::new(option_env!("RUSTC").unwrap_or("rustc"));
     let _command = rustc
         .args(["--edition=2024", "--crate-type=lib", "--emit=metadata"])
@@ -42,7 +42,7 @@ fn compiles(features: &[&str], debug_assertions: &str) -> (bool, String) {
         .arg("--out-dir")
         .arg(folder.path())
         .arg(source());
-    let output = rustc.output().unwrap();
+    let output = rustc.output().expect("run rustc");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     (output.status.success(), said)
 }

@@ -216,11 +216,9 @@ impl Reader {
     }
 
     fn no_leader(&self) -> ClientError {
-        let topic = &self.key.tp.topic;
-        if self.metadata.is_unknown(topic) {
-            return ClientError::UnknownTopic(topic.clone());
-        }
-        ClientError::Closed("partition")
+        let tp = &self.key.tp;
+        let missing = self.metadata.missing(&tp.topic, tp.partition.0);
+        missing.unwrap_or(ClientError::Closed("partition"))
     }
 
     async fn read_from(&mut self, leader: &Leader) -> End {

@@ -53,14 +53,7 @@ impl Conditional {
         expected_end: Offset,
         records: Vec<ProducerRecord>,
     ) -> Result<Delivered, ClientError> {
-        let partitions = self.client.partitions(topic).await?;
-        if !(0..partitions).contains(&partition) {
-            return Err(ClientError::UnknownPartition {
-                topic: topic.to_owned(),
-                partition,
-                partitions: usize::try_from(partitions).unwrap_or(0),
-            });
-        }
+        let _partitions = self.client.partitions_with(topic, partition).await?;
         let tp = TopicPartition::new(topic, partition);
         let slot = Arc::clone(self.slots.lock().entry(tp.clone()).or_default());
         let mut slot = slot.lock().await;
@@ -145,8 +138,8 @@ impl Conditional {
                     }
                 }
             }
-            if metadata.partitions(&tp.topic).is_none()
-                && let Err(error) = self.client.partitions(&tp.topic).await
+            if !metadata.has(&tp.topic, tp.partition.0)
+                && let Err(error) = self.client.partitions_with(&tp.topic, tp.partition.0).await
                 && !error.is_retryable()
             {
                 // It was deleted.

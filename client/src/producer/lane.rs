@@ -88,7 +88,7 @@ pub(super) struct Lane {
     /// A batch failed for good after it got a sequence: the session cannot go on. Nothing is sent
     /// until the batches in flight are back and there is a new session.
     broken: bool,
-    /// Since when no node knows the topic.
+    /// Since when no node knows the partition.
     unknown_since: Option<Instant>,
     /// Bytes of the budget to return.
     freed: usize,
@@ -334,14 +334,16 @@ impl Lane {
         }
     }
 
-    /// Whether nodes know the topic; it may have been created just now. Where none has for a while,
-    /// everything fails.
-    pub(super) fn topic_is(&mut self, known: bool, now: Instant) {
-        if known {
+    /// Why nodes know of no such partition, if they do not; its topic may have been created just now.
+    /// Where that is so for a while, everything fails.
+    pub(super) fn partition_is(&mut self, missing: Option<ClientError>, now: Instant) {
+        let Some(error) = missing else {
             self.unknown_since = None;
-        } else if *self.unknown_since.get_or_insert(now) + TOPIC_DEADLINE <= now {
+            return;
+        };
+        if *self.unknown_since.get_or_insert(now) + TOPIC_DEADLINE <= now {
             self.unknown_since = None;
-            self.fail_all(&ClientError::UnknownTopic(self.queue.topic.to_string()));
+            self.fail_all(&error);
         }
     }
 

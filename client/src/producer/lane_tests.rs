@@ -279,15 +279,16 @@ fn records_for_a_topic_that_is_gone_fail_soon() {
     for refused in &sent[1..] {
         bench.fail(refused.0, ErrorCode::NotLeader, false);
     }
-    bench.lane.topic_is(false, bench.now);
+    let gone = || Some(ClientError::UnknownTopic("t".to_owned()));
+    bench.lane.partition_is(gone(), bench.now);
     bench.now += TOPIC_DEADLINE / 2;
-    bench.lane.topic_is(true, bench.now);
-    bench.lane.topic_is(false, bench.now);
+    bench.lane.partition_is(None, bench.now);
+    bench.lane.partition_is(gone(), bench.now);
     bench.now += TOPIC_DEADLINE / 2;
-    bench.lane.topic_is(false, bench.now);
+    bench.lane.partition_is(gone(), bench.now);
     assert!(deliveries.iter().all(|d| d.poll_now().is_none()));
     bench.now += TOPIC_DEADLINE / 2;
-    bench.lane.topic_is(false, bench.now);
+    bench.lane.partition_is(gone(), bench.now);
     let ends: Vec<_> = deliveries
         .iter()
         .map(|d| d.poll_now().unwrap().unwrap_err())

@@ -338,10 +338,15 @@ impl Producer {
             return Err(ClientError::RecordTooLarge { bytes, limit });
         }
         let known = shared.topics.read().get(&record.topic).cloned();
-        let topic = match known {
+        let mut topic = match known {
             Some(topic) => topic,
             None => self.topic(&record.topic).await?,
         };
+        if let Some(partition) = record.partition
+            && topic.choose(Some(partition), None).is_none()
+        {
+            topic = self.topic_with(&record.topic, partition).await?;
+        }
         self.reserve(bytes).await?;
         let queue = topic.choose(record.partition, record.key.as_deref());
         let Some(queue) = queue else {
@@ -406,6 +411,26 @@ impl Producer {
         Ok(Arc::clone(
             topics.entry(name.to_owned()).or_insert_with(new),
         ))
+    }
+
+    /// The queues of a topic that has got more partitions since this producer first wrote to it.
+    async fn topic_with(
+        &self,
+        name: &str,
+        partition: i32,
+    ) -> Result<Arc<TopicQueues>, ClientError> {
+        let client = &self.inner.client;
+        let partitions = client.partitions_with(name, partition).await?;
+        let shared = &self.inner.shared;
+        let mut topics = shared.topics.write();
+        // Without the topic the producer was closed.
+        let topic = topics
+            .get_mut(name)
+            .ok_or(ClientError::Closed("producer"))?;
+        if topic.choose(Some(partition), None).is_none() {
+            *topic = Arc::new(topic.grown(name, partitions, &shared.next_id));
+        }
+        Ok(Arc::clone(topic))
     }
 
     /// Appends records in one batch, only if the partition's end offset is exactly `expected_end`.

@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering},
@@ -142,21 +143,38 @@ pub(super) struct TopicQueues {
     fresh: AtomicBool,
 }
 
+/// Queues of partitions from one on.
+fn queues(topic: &str, partitions: Range<i32>, next_id: &AtomicUsize) -> Vec<Arc<Queue>> {
+    let topic: Arc<str> = topic.into();
+    let queue = |partition| {
+        Arc::new(Queue {
+            id: next_id.fetch_add(1, Ordering::Relaxed),
+            topic: Arc::clone(&topic),
+            partition,
+            batches: Mutex::default(),
+            dirty: AtomicBool::new(false),
+        })
+    };
+    partitions.map(queue).collect()
+}
+
 impl TopicQueues {
+    /// The same with more partitions.
+    pub(super) fn grown(&self, topic: &str, partitions: i32, next_id: &AtomicUsize) -> Self {
+        let mut all = self.queues.clone();
+        let known = i32::try_from(all.len()).unwrap_or(i32::MAX);
+        all.extend(queues(topic, known..partitions, next_id));
+        Self {
+            queues: all,
+            sticky: AtomicI32::new(self.sticky.load(Ordering::Relaxed)),
+            fresh: AtomicBool::new(true),
+        }
+    }
+
     pub(super) fn new(topic: &str, partitions: i32, next_id: &AtomicUsize) -> Self {
-        let topic: Arc<str> = topic.into();
-        let queue = |partition| {
-            Arc::new(Queue {
-                id: next_id.fetch_add(1, Ordering::Relaxed),
-                topic: Arc::clone(&topic),
-                partition,
-                batches: Mutex::default(),
-                dirty: AtomicBool::new(false),
-            })
-        };
         let start = rt::below(usize::try_from(partitions).unwrap_or(0));
         Self {
-            queues: (0..partitions).map(queue).collect(),
+            queues: queues(topic, 0..partitions, next_id),
             sticky: AtomicI32::new(i32::try_from(start).unwrap_or(0)),
             fresh: AtomicBool::new(true),
         }
@@ -203,6 +221,20 @@ impl TopicQueues {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_topic_that_grows_keeps_its_queues() {
+        let next_id = AtomicUsize::new(0);
+        let topic = TopicQueues::new("t", 2, &next_id);
+        assert!(topic.choose(Some(2), None).is_none());
+        let grown = topic.grown("t", 4, &next_id);
+        for (before, after) in topic.queues.iter().zip(&grown.queues) {
+            assert!(Arc::ptr_eq(before, after));
+        }
+        let ids: Vec<_> = grown.queues.iter().map(|q| (q.id, q.partition)).collect();
+        assert_eq!(ids, [(0, 0), (1, 1), (2, 2), (3, 3)]);
+        assert!(grown.choose(Some(3), None).is_some());
+    }
 
     #[test]
     fn records_without_a_key_move_on_with_every_full_batch() {

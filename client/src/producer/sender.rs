@@ -224,12 +224,12 @@ impl Sender {
         let Some(leader) = metadata.leader(&topic, partition) else {
             // It may have been forgotten, and created anew since.
             metadata.follow(&topic);
-            lane.topic_is(!metadata.is_unknown(&topic), now);
+            lane.partition_is(metadata.missing(&topic, partition), now);
             metadata.want_refresh();
             self.timers.push(Reverse((now + NO_LEADER_WAIT, id)));
             return None;
         };
-        lane.topic_is(true, now);
+        lane.partition_is(None, now);
         let batch = lane.batch_mut(batch_id)?;
         // Taken for this round; `send_all` names the request.
         batch.request = Some(0);

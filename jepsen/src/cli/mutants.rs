@@ -54,6 +54,7 @@ async fn hunt_all(args: &Args, root: &Path, specs: Vec<Spec>) -> Outcome {
     let mutants = build(root).await?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut hunt = Hunt {
+        root: root.to_owned(),
         mutants,
         shipped: env::current_exe().context("find this program")?,
         jobs: args.jobs.map_or(cores, usize::from),

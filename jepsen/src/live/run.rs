@@ -259,7 +259,7 @@ impl<'a> Run<'a> {
     }
 
     async fn topics(&self) -> anyhow::Result<()> {
-        let created = self.work.create_topics(&self.mix);
+        let created = self.work.create(&self.mix);
         let created = clock::timeout(PATIENCE, created).await;
         created.context("the topics could not be created")
     }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::spec::Spec;
+use super::spec::{FOLDER, Spec};
 use crate::sim::fleet::{Done, End, Fleet};
 
 /// Longest that one seed may take.
@@ -21,6 +21,8 @@ const SEEDS_MAX: u64 = 1_000_000;
 /// How mutants are hunted.
 #[derive(Debug)]
 pub struct Hunt {
+    /// The repository, in which the options' files are.
+    pub root: PathBuf,
     /// The program that has the mutants.
     pub mutants: PathBuf,
     /// The program that is shipped.
@@ -78,7 +80,14 @@ impl Hunt {
             args.extend(["--mutant".into(), name.into()]);
         }
         args.push("seed".into());
-        args.extend(spec.about.options.iter().map(Into::into));
+        let located = |option: &String| -> OsString {
+            if option.starts_with(FOLDER) {
+                self.root.join(option).into()
+            } else {
+                option.into()
+            }
+        };
+        args.extend(spec.about.options.iter().map(located));
         Fleet {
             program: program.to_owned(),
             args,

@@ -33,7 +33,7 @@ pub struct About {
     pub breaks: String,
     /// Checkers that are expected to refuse it: any of these.
     pub expected: BTreeSet<String>,
-    /// What the simulator is told besides the seed.
+    /// What the simulator is told besides the seed; files are named from the repository's root.
     #[serde(default)]
     pub options: Vec<String>,
     /// The first seed that is tried.

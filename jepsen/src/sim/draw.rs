@@ -499,7 +499,8 @@ impl Draw {
     fn bit_rot(&mut self) -> Fault {
         let file = match self.rng.random_range(0..6) {
             0 => Rot::Votes,
-            1 | 2 => Rot::Small,
+            1 => Rot::Index,
+            2 => Rot::Small,
             _ => Rot::Segment,
         };
         Fault::BitRot {

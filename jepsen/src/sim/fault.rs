@@ -71,6 +71,9 @@ impl FromStr for Who {
 pub enum Rot {
     /// Records of a partition. The replica is set aside and built anew.
     Segment,
+    /// The index at the end of a file of records that is not written to any more. It is made anew from the
+    /// records.
+    Index,
     /// The journal of votes. The node must not start again; its operator gives it an empty disk.
     Votes,
     /// A small file beside the records: where the log starts, what was checked, what is durable. The
@@ -399,7 +402,7 @@ impl Fault {
             Self::Reset { .. }
                 | Self::HalfOpen { .. }
                 | Self::BitRot {
-                    file: Rot::Segment | Rot::Small,
+                    file: Rot::Segment | Rot::Index | Rot::Small,
                     ..
                 }
         )
@@ -441,6 +444,7 @@ impl Fault {
 }
 
 impl fmt::Display for Fault {
+    #[expect(clippy::too_many_lines, reason = "one arm for each fault")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kill { who } => write!(f, "kill {who}"),
@@ -531,6 +535,7 @@ impl fmt::Display for Fault {
             Self::BitRot { node, file } => {
                 let file = match file {
                     Rot::Segment => "the records",
+                    Rot::Index => "an index",
                     Rot::Votes => "the votes",
                     Rot::Small => "a small file",
                 };

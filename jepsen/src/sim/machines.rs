@@ -1,6 +1,9 @@
 //! The nodes of one run with their disks, and the hands that break and mend them.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use seriatim_runtime::{rng, sim::Quality};
 use seriatim_storage::disk::sim::SimDisk;
@@ -15,6 +18,9 @@ use super::{
 
 /// Least size of a file of records in which a bit flips, in bytes.
 const ROT_BYTES_MIN: usize = 4096;
+
+/// Where in a file that is sealed an index ends, in bytes from the end of the file.
+const INDEX_BYTES: usize = 100;
 
 /// All hosts of clients.
 const CLIENTS: &str = "c";
@@ -194,13 +200,21 @@ impl Machines {
 
     /// Flips a bit; says where.
     pub fn rot(&self, node: u64, file: Rot) -> String {
-        let disk = self.disk(node);
-        let choose = match file {
-            Rot::Segment => is_partition_log,
-            Rot::Votes => is_votes,
-            Rot::Small => is_small,
+        let Some(disk) = self.disk(node) else {
+            return String::new();
         };
-        match disk.and_then(|disk| disk.rot(choose)) {
+        let found = match file {
+            Rot::Segment => disk.rot(is_partition_log),
+            Rot::Votes => disk.rot(is_votes),
+            Rot::Small => disk.rot(is_small),
+            Rot::Index => {
+                let all = disk.files();
+                let sealed =
+                    |path: &Path, bytes| is_partition_log(path, bytes) && !is_last(&all, path);
+                disk.rot_end(INDEX_BYTES, sealed)
+            }
+        };
+        match found {
             Some((path, position)) => format!("{} @{position}", path.display()),
             None => "there is no such file".to_owned(),
         }
@@ -216,6 +230,14 @@ impl Machines {
 /// rebuild from, and no checksums of its own in the simulation.
 fn is_partition_log(path: &Path, bytes: usize) -> bool {
     of_partition(path) && path.extension().is_some_and(|e| e == "seg") && bytes >= ROT_BYTES_MIN
+}
+
+/// Whether a file is the one of its folder that is written to.
+fn is_last(names: &[PathBuf], path: &Path) -> bool {
+    let beside = names.iter().filter(|name| {
+        name.parent() == path.parent() && name.extension().is_some_and(|e| e == "seg")
+    });
+    beside.max().is_none_or(|last| last == path)
 }
 
 fn is_votes(path: &Path, _bytes: usize) -> bool {

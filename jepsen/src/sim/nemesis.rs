@@ -88,7 +88,7 @@ impl Nemesis {
         self.open = open;
         let over: Vec<Open> = over;
         for open in over {
-            events.push(self.end(open, world, machines)?);
+            events.push(self.end(&open, world, machines)?);
         }
         for open in &mut self.open {
             open.go_on(world, machines)?;
@@ -108,7 +108,7 @@ impl Nemesis {
         let open = std::mem::take(&mut self.open);
         let mut events = Vec::new();
         for open in open {
-            events.push(self.end(open, world, machines)?);
+            events.push(self.end(&open, world, machines)?);
         }
         machines.boot_all(world)?;
         Ok(events)
@@ -147,7 +147,7 @@ impl Nemesis {
         Ok(event)
     }
 
-    fn end(&self, open: Open, world: &mut World, machines: &Machines) -> io::Result<Event> {
+    fn end(&self, open: &Open, world: &mut World, machines: &Machines) -> io::Result<Event> {
         let found = open.mend(world, machines)?;
         // What another strike still holds down was mended with this one: it goes on being broken.
         for other in &self.open {
@@ -228,6 +228,7 @@ impl Open {
     }
 
     /// Breaks; says what there was to break, where that is not plain.
+    #[expect(clippy::too_many_lines, reason = "one arm for each fault")]
     fn begin(&mut self, world: &mut World, machines: &Machines) -> io::Result<String> {
         Machines::cut(world, &self.links, true);
         let millis = Duration::from_millis;

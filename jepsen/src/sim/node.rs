@@ -35,6 +35,10 @@ const PORT: u16 = 7402;
 /// Port of every node for clients.
 const GRPC_PORT: u16 = 7401;
 
+/// Bytes of log after which consumer groups are compacted: so few that a run sees it, and replicas that
+/// were away get snapshots.
+const GROUPS_LOG_BYTES: u64 = 32 << 10;
+
 /// How often a node looks for old records.
 const RETENTION: Duration = Duration::from_millis(500);
 
@@ -159,6 +163,7 @@ async fn start(spec: &NodeSpec, tasks: &TaskGroup) -> anyhow::Result<Running> {
     };
     let of_groups = GroupOptions {
         shards: spec.shards,
+        log_bytes: GROUPS_LOG_BYTES,
         ..GroupOptions::default()
     };
     let groups = Groups::new(storage.clone(), of_groups);

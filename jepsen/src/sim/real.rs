@@ -47,18 +47,30 @@ impl Real {
 
     /// Workloads whose clients live at `host`.
     pub fn at(&self, net: &SimNet, host: &str) -> Work {
-        self.work
-            .from_elsewhere(connect(net.host(host), self.nodes))
+        self.work.elsewhere(connect(net.host(host), self.nodes))
     }
 
     /// The jobs of each host while things break. A host costs a turn each millisecond, so there are two.
-    pub fn crews(&self) -> [fn(&Work, &Mix) -> Vec<Job>; 2] {
+    pub fn crews(&self) -> [Crew; 2] {
         [
-            |work, mix| work.writers(mix).into_iter().chain(work.operators(mix)).collect(),
-            |work, mix| work.readers(mix).into_iter().chain(work.members(mix)).collect(),
+            |work, mix| {
+                work.writers(mix)
+                    .into_iter()
+                    .chain(work.operators(mix))
+                    .collect()
+            },
+            |work, mix| {
+                work.readers(mix)
+                    .into_iter()
+                    .chain(work.members(mix))
+                    .collect()
+            },
         ]
     }
 }
+
+/// The jobs of one host.
+pub type Crew = fn(&Work, &Mix) -> Vec<Job>;
 
 /// Clients that call the nodes 1 to `nodes` through `net`.
 pub fn connect(net: Net, nodes: u64) -> Connect {

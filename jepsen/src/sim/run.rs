@@ -354,7 +354,7 @@ impl Run {
             };
             topics.map(create).into()
         })?;
-        let real = self.real_crew(|work, mix| vec![work.create_topics(mix)])?;
+        let real = self.real_crew(|work, mix| vec![work.create(mix)])?;
         let done = || crew.done() && real.done();
         if !self.from_birth {
             return Ok(self.world.run_until(PATIENCE, done));

@@ -7,8 +7,8 @@ use std::{
 
 use futures::future::join_all;
 use seriatim_client::{
-    Client, ClientError, Consumer, ErrorCode, GroupBatch, GroupConsumer, Offset, Strategy,
-    TopicPartition,
+    Client, ClientError, Consumer, ErrorCode, GroupBatch, GroupConsumer, Offset, Position, ResetTo,
+    Strategy, TopicPartition,
 };
 use seriatim_runtime::{clock, rng};
 
@@ -305,6 +305,40 @@ impl Member<'_> {
         }
         if let Err(error) = consumer.close().await {
             tracing::debug!(%error, "a member could not leave");
+        }
+    }
+}
+
+/// Gives both groups an offset of each partition. A group with neither members nor offsets is none, and the
+/// next one of its name counts its generations anew.
+pub(super) async fn found(work: Work, targets: Vec<Target>) {
+    let mut actor = Actor::new(work.recorder());
+    let places = super::places(&targets);
+    let start = ResetTo::Position(Position::Offset(Offset(0)));
+    let starts: Vec<_> = places.iter().map(|tp| (tp.clone(), start)).collect();
+    let key = |tp: &TopicPartition| work.keys().of(&tp.topic, tp.partition.0);
+    for group in [AUTOMATIC, MANUAL] {
+        let commit = Action::Commit(Commit {
+            group: group.to_owned(),
+            offsets: places.iter().map(|tp| (key(tp), 0)).collect(),
+            ..Commit::default()
+        });
+        while let Some(client) = work.client().await {
+            let pending = actor.invoke(commit.clone());
+            match client.admin().reset_group(group, &starts, false).await {
+                Ok(_changes) => {
+                    actor.ok(pending, commit);
+                    break;
+                }
+                Err(error) => {
+                    actor.failed(pending, commit.clone(), &error);
+                    if !error.is_retryable() {
+                        let what = format!("group {group} cannot begin: {}", told(&error));
+                        return work.recorder().impossible(what);
+                    }
+                }
+            }
+            work.pause(Duration::from_millis(100)).await;
         }
     }
 }

@@ -133,16 +133,29 @@ impl Work {
 
     /// The same with other clients, such as those of another host.
     #[must_use]
-    pub fn from_elsewhere(&self, connect: Connect) -> Self {
+    pub fn elsewhere(&self, connect: Connect) -> Self {
         Self {
             connect,
             shared: Arc::clone(&self.shared),
         }
     }
 
-    /// Creates the topics; ends when each is there with its leaders.
-    pub fn create_topics(&self, mix: &Mix) -> Job {
-        Box::pin(topics::create_all(self.clone(), mix.clone()))
+    /// Creates the topics and the groups; ends when each is there with its leaders.
+    pub fn create(&self, mix: &Mix) -> Job {
+        let topics = topics::create_all(self.clone(), mix.clone());
+        let groups = self.create_groups(mix);
+        Box::pin(async move {
+            topics.await;
+            groups.await;
+        })
+    }
+
+    /// Creates the groups, where the topics exist.
+    pub fn create_groups(&self, mix: &Mix) -> Job {
+        if mix.members == 0 {
+            return Box::pin(std::future::ready(()));
+        }
+        Box::pin(members::found(self.clone(), mix.of_groups()))
     }
 
     /// Producers and conditional writers.

@@ -146,8 +146,10 @@ impl Life<'_> {
             error.code(),
             Some(ErrorCode::UnknownTopic | ErrorCode::UnknownPartition)
         );
+        // A node that is behind may still know the last topic of this name, which had fewer partitions.
+        let former = self.partitions > 1 && error.code() == Some(ErrorCode::UnknownPartition);
         let abandoned = matches!(error, ClientError::Abandoned { .. });
-        if !(error.is_retryable() || abandoned || (gone && self.may_be_gone())) {
+        if !(error.is_retryable() || abandoned || former || (gone && self.may_be_gone())) {
             self.impossible(what, error);
         }
     }

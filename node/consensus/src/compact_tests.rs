@@ -5,6 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use seriatim_runtime::clock;
 
 use crate::{
+    StateMachine as _,
     group_tests::{Cluster, eventually, propose},
     parts,
 };
@@ -106,5 +107,41 @@ async fn a_follower_whose_disk_hangs_does_not_keep_the_log() {
     assert_eq!(more.len(), 20);
     let applied = cluster.converged(0, &ALL).await;
     assert_eq!(applied, (0..420).collect::<Vec<_>>());
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_state_that_is_kept_never_runs_ahead_of_its_own_log() {
+    let cluster = Cluster::start_with(1, Some(1 << 30), 0).await;
+    let (leader, term) = cluster.leader(0, &ALL).await;
+    let slow = (leader + 1) % 3;
+    assert_eq!(
+        propose(cluster.group(leader, 0), term, 0..20, 8)
+            .await
+            .len(),
+        20
+    );
+    let _same = cluster.converged(0, &ALL).await;
+    cluster.nodes[slow]
+        .disk
+        .set_sync_time(Duration::from_millis(700));
+    let (log, mut ahead) = (cluster.group(slow, 0).log(), 0);
+    for round in 1..=5 {
+        let values = round * 20..round * 20 + 20;
+        let done = propose(cluster.group(leader, 0), term, values, 8).await;
+        assert_eq!(done.len(), 20, "the others commit without it");
+        let last = cluster.group(leader, 0).status().applied;
+        eventually("it hears of what is committed", || log.committed() >= last).await;
+        let flushed = log.flushed_index();
+        let state = cluster.machine(slow, 0).applied_state().unwrap();
+        let applied = state.log_id.map(|id| id.index);
+        // The other way round it may have been flushed since.
+        assert!(applied <= log.flushed_index(), "{applied:?}");
+        ahead += u64::from(last.map(|id| id.index) > flushed);
+    }
+    assert!(ahead > 0, "its disk was never slower than the others");
+    cluster.nodes[slow].disk.set_sync_time(Duration::ZERO);
+    let applied = cluster.converged(0, &ALL).await;
+    assert_eq!(applied, (0..120).collect::<Vec<_>>());
     cluster.stop().await;
 }

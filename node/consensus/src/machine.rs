@@ -93,6 +93,11 @@ impl RaftStateMachine<Types> for Machine {
                 waiting.push(responder);
             }
             let last = batch.last().map(|entry| entry.log_id);
+            if let Some(last) = last.filter(|_| self.machine.keeps_state()) {
+                // Committed may be what only others have on disk. A state that survives a crash which its
+                // log does not could not be gone on from.
+                self.log.flushed(last.index).await.map_err(io_error)?;
+            }
             let replies = self.machine.apply(batch).await.map_err(io_error)?;
             if replies.len() != waiting.len() {
                 return Err(io::Error::other(

@@ -246,6 +246,12 @@ pub trait StateMachine: Send + Sync + 'static {
     /// Where to resume after a restart. MUST be durable, or older than what is durable.
     fn applied_state(&self) -> Result<AppliedState, SmError>;
 
+    /// Whether what was applied may still be there after a crash. Then entries are applied only once they
+    /// are durable in this replica's own log. MUST always be the same.
+    fn keeps_state(&self) -> bool {
+        self.compact_after_bytes().is_some()
+    }
+
     /// Applies committed entries, in log order, each exactly once between two calls of
     /// [`StateMachine::applied_state`] or [`StateMachine::install`]. MUST return one reply per entry.
     async fn apply(&self, entries: Vec<AppliedEntry>) -> Result<Vec<Reply>, SmError>;

@@ -127,15 +127,16 @@ mod tests {
         end().unwrap()
     }
 
+    type Event<'a> = (&'static str, u64, &'a [u8]);
+
     #[test]
     fn every_part_of_an_event_and_their_order_count() {
-        let base: [(&'static str, u64, &[u8]); 2] =
-            [("send", 1, b"twelve bytes"), ("sync", 2, b"")];
+        let base: [Event<'_>; 2] = [("send", 1, b"twelve bytes"), ("sync", 2, b"")];
         let same = trace(&base);
         assert_eq!(same, trace(&base));
         assert_eq!(same.events, 2);
         let [first, second] = base;
-        let others: [&[(&'static str, u64, &[u8])]; 6] = [
+        let others: [&[Event<'_>]; 6] = [
             &[second, first],
             &[first],
             &[("sent", 1, b"twelve bytes"), second],
@@ -154,11 +155,11 @@ mod tests {
         let lines = Rc::new(RefCell::new(Vec::new()));
         let sink = Rc::clone(&lines);
         begin(Some(Box::new(move |line| {
-            sink.borrow_mut().push(line.to_string())
+            sink.borrow_mut().push(line.to_string());
         })));
         turn("n1");
         event("write", 42, b"abc");
-        drop(end());
+        let _summary = end();
         let lines = lines.borrow();
         assert_eq!(lines.len(), 2);
         assert!(

@@ -244,6 +244,7 @@ impl LogInner {
             self.core.cache.remove(freed);
             removed
         };
+        self.flushed.notify_waiters();
         // From the last to the first: what a crash leaves begins at or before `upto`, so that recovery
         // finds it and knows by its term that it belongs to another history.
         for segment in removed.iter().rev() {

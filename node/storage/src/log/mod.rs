@@ -56,6 +56,8 @@ pub(crate) struct LogInner {
     poison: OnceLock<Arc<StorageError>>,
     /// Told once `poison` is set.
     stopped: Notify,
+    /// Told whenever `flushed_end` has risen.
+    flushed: Notify,
 }
 
 impl fmt::Debug for LogInner {
@@ -86,6 +88,7 @@ impl LogInner {
             small_files: Mutex::new(()),
             poison: OnceLock::new(),
             stopped: Notify::new(),
+            flushed: Notify::new(),
         }))
     }
 
@@ -232,6 +235,22 @@ impl Log {
     /// Index of the last entry whose append is done; `None` if there is none.
     pub fn flushed_index(&self) -> Option<u64> {
         self.0.state.lock().flushed_end.checked_sub(1)
+    }
+
+    /// Returns when the append of the entry at `index` is done. It MUST be one that is never truncated.
+    pub async fn flushed(&self, index: u64) -> Result<()> {
+        loop {
+            let mut told = std::pin::pin!(self.0.flushed.notified());
+            let _ready = told.as_mut().enable();
+            if self.0.state.lock().flushed_end > index {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                _why = self.stopped() => return self.0.check_running(),
+                () = told.as_mut() => {}
+            }
+        }
     }
 
     /// Changes segment size and durability from the next round on.

@@ -380,6 +380,7 @@ impl LogInner {
             state.flushed_end = round.end;
             state.committed
         };
+        self.flushed.notify_waiters();
         for done in round.dones {
             done(Ok(()));
         }

@@ -3,7 +3,7 @@
 use rand::{RngExt as _, rngs::SmallRng};
 
 /// What a disk writes as one piece: a write may be torn between sectors.
-const SECTOR_BYTES: usize = 512;
+pub(super) const SECTOR_BYTES: usize = 512;
 
 /// One file.
 #[derive(Debug, Default)]

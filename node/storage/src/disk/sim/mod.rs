@@ -9,6 +9,7 @@ mod tests;
 use std::{
     collections::BTreeSet,
     io::{self, IoSlice},
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -94,10 +95,33 @@ impl SimDisk {
         state.names = Names::default();
     }
 
+    /// Every file, by name.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let files = self.state.lock().names.files();
+        files.into_iter().map(|(path, _)| path).collect()
+    }
+
     /// Flips one bit in a random file that `choose` picks by its name and size; says where, unless
     /// there is none. It hits the first half: damage of the last write of a log cannot be told
     /// from a write that a power loss tore.
     pub fn rot(&self, choose: impl Fn(&Path, usize) -> bool) -> Option<(PathBuf, u64)> {
+        self.rot_in(choose, |used| 0..used.div_ceil(2))
+    }
+
+    /// The same in the last `bytes` of a file.
+    pub fn rot_end(
+        &self,
+        bytes: usize,
+        choose: impl Fn(&Path, usize) -> bool,
+    ) -> Option<(PathBuf, u64)> {
+        self.rot_in(choose, |used| used.saturating_sub(bytes)..used)
+    }
+
+    fn rot_in(
+        &self,
+        choose: impl Fn(&Path, usize) -> bool,
+        place: impl Fn(usize) -> Range<usize>,
+    ) -> Option<(PathBuf, u64)> {
         let mut state = self.state.lock();
         let files = state.names.files();
         let mut found: Vec<(PathBuf, usize)> = files
@@ -114,7 +138,7 @@ impl SimDisk {
         let (path, inode) = found.swap_remove(pick);
         let State { rng, inodes, .. } = &mut *state;
         let inode = inodes.get_mut(inode)?;
-        let position = rng.random_range(0..inode.used().div_ceil(2));
+        let position = rng.random_range(place(inode.used()));
         inode.flip(position, rng.random_range(0..8));
         Some((path, len64(position)))
     }
@@ -340,7 +364,11 @@ impl DiskFile for SimFile {
         let room = match room {
             Room::Enough => bytes.len(),
             Room::None => inode.len().saturating_sub(position),
-            Room::Half => bytes.len() / 2,
+            // File systems find room for whole blocks or not at all.
+            Room::Half => {
+                let end = position + bytes.len() / 2;
+                (end - end % files::SECTOR_BYTES).saturating_sub(position)
+            }
         };
         let short = room < bytes.len();
         bytes.truncate(room);

@@ -133,6 +133,11 @@ fn errors_delays_lies_and_rot_happen_as_ordered() {
     let (path, position) = disk.rot(|_, used| used == 1).unwrap();
     assert_eq!((path.as_path(), position), (Path::new(FILE), 0));
     assert_ne!(content(&disk).unwrap(), b"x");
+    write(&*file, 0, &[1; 100]).unwrap();
+    for _ in 0..20 {
+        let (_, position) = disk.rot_end(10, |_, _| true).unwrap();
+        assert!((90..100).contains(&position), "{position}");
+    }
     // What a lying disk acknowledged is gone for at least some seeds.
     let losses = (0..50).filter(|&seed| {
         let (disk, file) = self::disk(seed);
@@ -150,11 +155,18 @@ fn errors_delays_lies_and_rot_happen_as_ordered() {
 fn faults_begin_after_as_many_operations_as_were_said() {
     let (disk, file) = disk(7);
     disk.full_once_after(1);
-    write(&*file, 0, b"first").unwrap();
-    let full = write(&*file, 5, b"second").unwrap_err();
+    write(&*file, 0, &[1; 500]).unwrap();
+    let full = write(&*file, 500, &[2; 1100]).unwrap_err();
     assert_eq!(full.kind(), ErrorKind::StorageFull);
-    assert_eq!(content(&disk).unwrap(), b"firstsec", "half of it");
-    write(&*file, 5, b"second").unwrap();
+    assert_eq!(
+        content(&disk).unwrap().len(),
+        1024,
+        "whole blocks of its first half"
+    );
+    write(&*file, 500, &[2; 1100]).unwrap();
+    assert_eq!(content(&disk).unwrap().len(), 1600);
+    file.set_len(0).unwrap();
+    write(&*file, 0, b"firstsecond").unwrap();
     disk.fill_after(2);
     write(&*file, 11, b"x").unwrap();
     assert!(disk.free_space(Path::new(DIR)).unwrap() > 0);
