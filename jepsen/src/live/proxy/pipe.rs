@@ -131,19 +131,19 @@ impl Pipe {
     ) -> io::Result<()> {
         while let Some((due, bytes)) = chunks.recv().await {
             clock::sleep_until(due).await;
-            to.write_all(&bytes).await?;
             let weather = self.state.lock().weather();
             if let Some(Weather::Thin(bytes_per_s)) = weather {
                 let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-                due_after(count, bytes_per_s).await;
+                time_on_the_line(count, bytes_per_s).await;
             }
+            to.write_all(&bytes).await?;
         }
         to.shutdown().await
     }
 }
 
 /// Waits for as long as these bytes take.
-async fn due_after(count: u64, bytes_per_s: u64) {
+async fn time_on_the_line(count: u64, bytes_per_s: u64) {
     let ms = count.saturating_mul(1_000) / bytes_per_s.max(1);
     clock::sleep(Duration::from_millis(ms)).await;
 }
