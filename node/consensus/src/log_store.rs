@@ -181,6 +181,15 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &RaftVote) -> io::Result<()> {
+        // The engine counts votes and entries in one order: a vote that is saved tells it that every entry
+        // that was appended before is durable, and it says so to the leader. Votes have a file of their own,
+        // which may be faster.
+        if let Some(last) = self.log.last_log_id() {
+            if self.log.flushed_index() < Some(last.index) {
+                hit!("consensus.vote.waited");
+            }
+            self.log.flushed(last.index).await.map_err(io_error)?;
+        }
         let votes = self.storage.votes();
         let saved = votes.save_vote(self.log.key(), vote_from_raft(vote)).await;
         saved.map_err(io_error)

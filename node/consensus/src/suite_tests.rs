@@ -21,7 +21,7 @@ use openraft::{
 use parking_lot::Mutex;
 use seriatim_proto::ids::{GroupId, Offset, ReplicaId};
 use seriatim_storage::{
-    Boundary, LogId, LogKey, LogOptions, Storage, StorageOptions,
+    Boundary, LogId, LogKey, LogOptions, Storage, StorageOptions, Vote,
     disk::{Disk, PosixDisk, sim::SimDisk},
 };
 
@@ -29,7 +29,7 @@ use crate::{
     AppliedEntry, AppliedPayload, AppliedState, Reply, SmError, Snapshot, StateMachine, codec,
     log_store::LogStore,
     machine::Machine,
-    raft::{RaftEntry, RaftLogId, RaftVote, Types, from_raft, to_raft},
+    raft::{RaftEntry, RaftLogId, RaftVote, Types, from_raft, to_raft, vote_to_raft},
 };
 
 type StorageError = openraft::StorageError<Types>;
@@ -241,6 +241,50 @@ async fn the_suite_of_openraft_on_the_simulated_disk() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_suite_of_openraft_on_files() {
     whole_suite(false).await;
+}
+
+/// openraft takes a vote that is saved for a sign that the entries before it are durable.
+#[tokio::test]
+async fn a_vote_is_saved_only_once_the_entries_before_it_are_durable() {
+    use crate::group_tests::eventually;
+
+    let disk = SimDisk::new(1);
+    let key = LogKey {
+        group: GroupId(1),
+        replica: ReplicaId(0),
+    };
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let storage = Storage::open(shared, Path::new("/data"), StorageOptions::default()).unwrap();
+    let log = storage.open_log(key, LogOptions::default()).await.unwrap();
+    let mut store = LogStore {
+        storage: storage.clone(),
+        log: log.clone(),
+        max_read_bytes: 100,
+    };
+    let vote = |term| {
+        vote_to_raft(Vote {
+            term,
+            voted_for: Some(ReplicaId(2)),
+            committed: true,
+        })
+    };
+    // Room for votes is made ahead, so only entries wait for a full disk.
+    store.save_vote(&vote(1)).await.unwrap();
+    disk.set_full(true);
+    let entry = RaftEntry::new_blank(to_raft(LogId { term: 1, index: 0 }));
+    let frame = codec::to_frame(entry, Offset(0)).unwrap();
+    log.append(vec![frame], Box::new(|result| assert!(result.is_ok())))
+        .unwrap();
+    let saving = async {
+        store.save_vote(&vote(2)).await.unwrap();
+        assert_eq!(log.flushed_index(), Some(0), "the entry is not durable");
+    };
+    let room = async {
+        eventually("the entry waits for room", || storage.is_disk_full()).await;
+        disk.set_full(false);
+    };
+    let ((), ()) = tokio::join!(saving, room);
+    assert_eq!(storage.votes().vote(key).unwrap().term, 2);
 }
 
 /// The suite reads no payloads; every kind must come back as it was.

@@ -28,7 +28,7 @@ macro_rules! hit {
 }
 
 /// Every branch, by name.
-pub const MARKS: [Mark; 80] = [
+pub const MARKS: [Mark; 81] = [
     mark("broker.not-leader", "a client was sent to another node"),
     mark("broker.overloaded", "an append found no room in memory"),
     mark(
@@ -138,6 +138,10 @@ pub const MARKS: [Mark; 80] = [
         "a boundary was overtaken by a newer one",
     ),
     mark("consensus.vote.refused", "a vote was refused"),
+    mark(
+        "consensus.vote.waited",
+        "a vote waited until the entries before it were durable",
+    ),
     mark(
         "groups.commit.fenced",
         "a commit of what a member does not own was refused",
