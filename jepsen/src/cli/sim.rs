@@ -14,6 +14,7 @@ use anyhow::Context as _;
 use clap::ArgAction;
 use seriatim_jepsen::sim::{
     fleet::{Done, Fleet},
+    run::Options,
     summary::Summary,
 };
 use tokio::runtime::Builder;
@@ -58,6 +59,9 @@ pub(crate) struct Args {
     /// Print what the first seed breaks, and run nothing.
     #[arg(long)]
     print_schedule: bool,
+    /// Pass over the seeds in which clients of the real library work over gRPC, a third of all.
+    #[arg(long, conflicts_with = "seed")]
+    no_real_clients: bool,
     /// Do not look for the least that must be broken for a seed to fail.
     #[arg(long)]
     no_shrink: bool,
@@ -104,7 +108,14 @@ pub(crate) fn run(args: &Args, single: Option<u64>, given: &Given) -> Outcome {
         loud: single.is_some(),
     };
     let mut record = Record::new(given.out.as_deref())?;
-    let progress = Progress::new(seeds.end - seeds.start);
+    let passed_over = |seed: &u64| args.no_real_clients && Options::default().of_seed(*seed).real;
+    let count = if args.no_real_clients {
+        let chosen = seeds.clone().filter(|seed| !passed_over(seed));
+        u64::try_from(chosen.count()).unwrap_or(u64::MAX)
+    } else {
+        seeds.end - seeds.start
+    };
+    let progress = Progress::new(count);
     #[expect(
         clippy::disallowed_methods,
         reason = "how long the command takes is real"
@@ -127,7 +138,7 @@ pub(crate) fn run(args: &Args, single: Option<u64>, given: &Given) -> Outcome {
         };
         tokio::select! {
             biased;
-            ended = fleet.run(seeds, each) => ended.map(|()| false),
+            ended = fleet.run(seeds.filter(|seed| !passed_over(seed)), each) => ended.map(|()| false),
             _ = tokio::signal::ctrl_c() => Ok(true),
             () = progress.lines() => Ok(false),
         }
