@@ -67,6 +67,22 @@ pub(crate) struct Args {
     no_shrink: bool,
 }
 
+impl Args {
+    /// Whether a seed of the range is run.
+    fn runs(&self, seed: u64) -> bool {
+        !(self.no_real_clients && Options::default().of_seed(seed).real)
+    }
+
+    /// How many of them are.
+    fn count(&self, seeds: &Range<u64>) -> u64 {
+        if self.no_real_clients {
+            let count = seeds.clone().filter(|&seed| self.runs(seed)).count();
+            return u64::try_from(count).unwrap_or(u64::MAX);
+        }
+        seeds.end - seeds.start
+    }
+}
+
 pub(super) fn seeds(text: &str) -> Result<Range<u64>, String> {
     let (from, to) = text
         .split_once("..")
@@ -108,14 +124,7 @@ pub(crate) fn run(args: &Args, single: Option<u64>, given: &Given) -> Outcome {
         loud: single.is_some(),
     };
     let mut record = Record::new(given.out.as_deref())?;
-    let passed_over = |seed: &u64| args.no_real_clients && Options::default().of_seed(*seed).real;
-    let count = if args.no_real_clients {
-        let chosen = seeds.clone().filter(|seed| !passed_over(seed));
-        u64::try_from(chosen.count()).unwrap_or(u64::MAX)
-    } else {
-        seeds.end - seeds.start
-    };
-    let progress = Progress::new(count);
+    let progress = Progress::new(args.count(&seeds));
     #[expect(
         clippy::disallowed_methods,
         reason = "how long the command takes is real"
@@ -138,7 +147,7 @@ pub(crate) fn run(args: &Args, single: Option<u64>, given: &Given) -> Outcome {
         };
         tokio::select! {
             biased;
-            ended = fleet.run(seeds.filter(|seed| !passed_over(seed)), each) => ended.map(|()| false),
+            ended = fleet.run(seeds.filter(|seed| args.runs(*seed)), each) => ended.map(|()| false),
             _ = tokio::signal::ctrl_c() => Ok(true),
             () = progress.lines() => Ok(false),
         }
