@@ -1,7 +1,7 @@
 //! The checkers: one property, one file; each a pure function of a history.
 //!
 //! The names follow the anomalies of Jepsen's `kafka` workload where it has one for the same thing. What
-//! several of them need is gathered once ([`facts::Facts`]); with that, each takes little more than one
+//! several of them need is gathered once (`facts::Facts`); with that, each takes little more than one
 //! pass, so that histories of millions of records can be judged.
 //!
 //! "Before" and "after" mean the order of entries: an operation comes before another one if it completed

@@ -14,6 +14,7 @@ use anyhow::Context as _;
 use clap::ArgAction;
 use seriatim_jepsen::sim::{
     fleet::{Done, Fleet},
+    run::Options,
     summary::Summary,
 };
 use tokio::runtime::Builder;
@@ -58,9 +59,28 @@ pub(crate) struct Args {
     /// Print what the first seed breaks, and run nothing.
     #[arg(long)]
     print_schedule: bool,
+    /// Pass over the seeds in which clients of the real library work over gRPC, a third of all.
+    #[arg(long, conflicts_with = "seed")]
+    no_real_clients: bool,
     /// Do not look for the least that must be broken for a seed to fail.
     #[arg(long)]
     no_shrink: bool,
+}
+
+impl Args {
+    /// Whether a seed of the range is run.
+    fn runs(&self, seed: u64) -> bool {
+        !(self.no_real_clients && Options::default().of_seed(seed).real)
+    }
+
+    /// How many of them are.
+    fn count(&self, seeds: &Range<u64>) -> u64 {
+        if self.no_real_clients {
+            let count = seeds.clone().filter(|&seed| self.runs(seed)).count();
+            return u64::try_from(count).unwrap_or(u64::MAX);
+        }
+        seeds.end - seeds.start
+    }
 }
 
 pub(super) fn seeds(text: &str) -> Result<Range<u64>, String> {
@@ -104,7 +124,7 @@ pub(crate) fn run(args: &Args, single: Option<u64>, given: &Given) -> Outcome {
         loud: single.is_some(),
     };
     let mut record = Record::new(given.out.as_deref())?;
-    let progress = Progress::new(seeds.end - seeds.start);
+    let progress = Progress::new(args.count(&seeds));
     #[expect(
         clippy::disallowed_methods,
         reason = "how long the command takes is real"
@@ -127,7 +147,7 @@ pub(crate) fn run(args: &Args, single: Option<u64>, given: &Given) -> Outcome {
         };
         tokio::select! {
             biased;
-            ended = fleet.run(seeds, each) => ended.map(|()| false),
+            ended = fleet.run(seeds.filter(|seed| args.runs(*seed)), each) => ended.map(|()| false),
             _ = tokio::signal::ctrl_c() => Ok(true),
             () = progress.lines() => Ok(false),
         }

@@ -3,7 +3,7 @@
 //! [`run()`] makes a network of namespaces (or, without root, addresses of loopback behind a proxy),
 //! starts nodes in it, lets the clients of [`work`](crate::work) loose on them, plays a
 //! [`schedule`] of faults, mends everything, reads everything, and compares the logs of all replicas.
-//! What it did to the machine is undone by a [janitor], however it ends.
+//! What it did to the machine is undone by a janitor, however it ends.
 
 mod binary;
 mod clocks;

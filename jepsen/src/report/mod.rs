@@ -1,4 +1,4 @@
-//! What people read: the verdict on a terminal ([`table()`]), a page about one run ([`write`]), and
+//! What people read: the verdict on a terminal ([`table()`]), a page about one run ([`write()`]), and
 //! figures of many runs.
 
 mod calls;

@@ -279,6 +279,12 @@ async fn a_new_replica_begins_at_the_boundary_while_the_leader_changes() {
     drop(partition);
     // What the new one has is all there is to go by.
     let group = nodes.running[&now].partition.group().clone();
+    eventually("its leader knows that the new one could lead", || {
+        let status = group.status();
+        let mut members = status.membership.iter();
+        members.any(|member| member.replica == ReplicaId(4) && status.can_lead(member))
+    })
+    .await;
     group.hand_over(ReplicaId(4)).await.unwrap();
     eventually("the new replica leads", || nodes.running[&lost].leads()).await;
     let partition = nodes.leading().await;

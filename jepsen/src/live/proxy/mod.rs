@@ -194,8 +194,10 @@ mod tests {
         proxy.set(Some(Weather::Reset(50)));
         let mut stream = TcpStream::connect(address).await.unwrap();
         let mut rest = Vec::new();
-        let reset = stream.read_to_end(&mut rest).await.unwrap_err();
-        assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+        // Whether the reset or the end of the stream is seen first is up to the kernel.
+        let cut = stream.read_to_end(&mut rest).await;
+        let reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
+        assert!(cut.as_ref().map_or_else(reset, |&n| n == 0), "{cut:?}");
     }
 
     #[tokio::test]
