@@ -167,6 +167,7 @@ fn a_fetch_stream_never_sends_more_than_was_granted() -> Outcome {
                 partition: 0,
                 offset: 0,
                 grant_bytes: 3 * one,
+                ..v1::FetchStreamOpen::default()
             })))
             .await?;
         let mut answers = api
