@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use seriatim_client::Client;
 use seriatim_runtime::clock::{self, Instant};
 use tokio::task::JoinSet;
@@ -52,11 +53,19 @@ const WORKLOADS: [Workload; 10] = [
     Workload::Recover,
 ];
 
-/// What a run came to, besides its history.
+/// What a run came to.
 #[derive(Debug)]
 pub struct Outcome {
     /// What happened.
     pub history: History,
+    /// What the history does not tell.
+    pub notes: Notes,
+}
+
+/// What the history of a run does not tell, as it stands in `run.json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notes {
     /// Faults made.
     pub struck: usize,
     /// Faults left out because another one had the node.
@@ -65,6 +74,11 @@ pub struct Outcome {
     pub left_out: Vec<String>,
     /// Why the run proves nothing, even if no promise was broken.
     pub failures: Vec<String>,
+}
+
+impl Notes {
+    /// The name of the file.
+    pub const FILE: &str = "run.json";
 }
 
 /// Makes a run.
@@ -78,7 +92,7 @@ pub async fn run(options: Options) -> anyhow::Result<Outcome> {
     janitor.clean();
     let outcome = ended?;
     let data = folder.join("data");
-    let tidy = outcome.failures.is_empty() && !has_impossible(&outcome.history.ops);
+    let tidy = outcome.notes.failures.is_empty() && !has_impossible(&outcome.history.ops);
     if tidy && data.is_dir() {
         std::fs::remove_dir_all(&data).with_context(|| format!("remove {}", data.display()))?;
     }
@@ -380,10 +394,12 @@ impl<'a> Run<'a> {
                 header,
                 ops: self.recorder.take(),
             },
-            struck,
-            skipped,
-            left_out,
-            failures: all,
+            notes: Notes {
+                struck,
+                skipped,
+                left_out,
+                failures: all,
+            },
         })
     }
 }
