@@ -90,13 +90,24 @@ pub async fn run(options: Options) -> anyhow::Result<Outcome> {
     let janitor = Janitor::new()?;
     let ended = play(&options, &folder, &janitor).await;
     janitor.clean();
+    // Nobody can tell what is what in the bytes of a disk that has ended.
+    remove(&folder.join("disks"))?;
     let outcome = ended?;
-    let data = folder.join("data");
     let tidy = outcome.notes.failures.is_empty() && !has_impossible(&outcome.history.ops);
-    if tidy && data.is_dir() {
-        std::fs::remove_dir_all(&data).with_context(|| format!("remove {}", data.display()))?;
+    if tidy {
+        remove(&folder.join("data"))?;
     }
     Ok(outcome)
+}
+
+/// Removes a folder, if it is there.
+fn remove(folder: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn has_impossible(ops: &[Op]) -> bool {
