@@ -129,30 +129,31 @@ fn prepare(out: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// The network, and the nemeses that are possible in it.
-async fn network(
-    options: &Options,
-    janitor: &Janitor,
-    left_out: &mut Vec<String>,
-) -> anyhow::Result<Network> {
+async fn network(options: &Options, janitor: &Janitor, left_out: &mut Vec<String>) -> Network {
     let obstacle = if options.loopback {
         Some("asked to stay on loopback".to_owned())
     } else {
         net::obstacle()
     };
-    let Some(why) = obstacle else {
-        return Network::namespaces(janitor.clone()).await;
+    let why = match obstacle {
+        Some(why) => why,
+        None => match Network::namespaces(janitor.clone()).await {
+            Ok(network) => return network,
+            // Root need not be allowed to, as in a container.
+            Err(error) => format!("{error:#}"),
+        },
     };
     left_out.push(format!(
         "network namespaces: {why}; nodes are on loopback, behind a proxy"
     ));
-    Ok(Network::loopback())
+    Network::loopback()
 }
 
 async fn play(options: &Options, folder: &Path, janitor: &Janitor) -> anyhow::Result<Outcome> {
     let mut left_out = Vec::new();
     net::leftovers::unmount().await?;
     let newest = binary::find(options.binary.as_deref())?;
-    let network = network(options, janitor, &mut left_out).await?;
+    let network = network(options, janitor, &mut left_out).await;
     let kinds = possible(&options.kinds, &network, &mut left_out);
     let has = |kind| kinds.contains(&kind);
     let oldest = match &options.old_binary {
