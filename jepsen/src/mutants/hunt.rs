@@ -40,8 +40,10 @@ pub struct Hunt {
 pub struct Fate {
     /// The seed in which a checker refused it.
     pub seed: Option<u64>,
-    /// The checkers that did.
+    /// The checkers that did: those that were expected to, or else any.
     pub checkers: BTreeSet<String>,
+    /// Whether they were expected to: the search goes on until one of these has.
+    pub expected: bool,
     /// The first violation of each, in words.
     pub violations: Vec<String>,
     /// Seeds that were run.
@@ -55,19 +57,14 @@ pub struct Fate {
 }
 
 impl Fate {
-    /// Whether a checker refused the mutant, and none the shipped program.
+    /// Whether a checker that names what was broken refused the mutant, and none the shipped program.
     pub fn good(&self) -> bool {
-        self.seed.is_some() && self.unclean.is_empty()
-    }
-
-    /// Whether a checker that was expected to is among those that refused it.
-    pub fn expected(&self, spec: &Spec) -> bool {
-        !self.checkers.is_disjoint(&spec.about.expected)
+        self.expected && self.unclean.is_empty()
     }
 }
 
 impl Hunt {
-    /// Runs seeds with the mutant until a checker refuses it, then the same seeds without.
+    /// Runs seeds with the mutant until an expected checker refuses it, then the same seeds without.
     pub async fn run(&mut self, spec: &Spec) -> io::Result<Fate> {
         let (mut fate, seeds) = self.find(spec).await?;
         fate.unclean = self.shipped(spec, seeds).await?;
@@ -109,14 +106,14 @@ impl Hunt {
         let each = |done: Done| {
             let (fate, seeds) = &mut *state.borrow_mut();
             let _new = seeds.insert(done.seed);
-            fate.note(&done);
+            fate.note(&done, &spec.about.expected);
             // Not an error: what stops a fleet early.
-            fate.seed.map_or(Ok(()), |_| Err(found()))
+            if fate.expected { Err(found()) } else { Ok(()) }
         };
         let ended = tokio::time::timeout(self.budget + SEED, fleet.run(seeds, each)).await;
         let (mut fate, seeds) = state.into_inner();
         if let Ok(Err(error)) = ended
-            && fate.seed.is_none()
+            && !fate.expected
         {
             return Err(error);
         }
@@ -154,21 +151,93 @@ fn found() -> io::Error {
 
 impl Fate {
     /// Takes note of a seed. Only a checker's refusal counts; a process that died or hung is none.
-    fn note(&mut self, done: &Done) {
+    fn note(&mut self, done: &Done, expected: &BTreeSet<String>) {
         self.seeds += 1;
         let End::Told(outcome) = &done.end else {
             return;
         };
         self.virtual_time += Duration::from_millis(outcome.virtual_ms);
-        let broken = outcome
-            .checks
-            .iter()
-            .filter(|check| !check.violations.is_empty());
-        for check in broken {
-            self.seed = Some(done.seed);
-            let _new = self.checkers.insert(check.checker.clone());
-            let first = check.violations.first().cloned().unwrap_or_default();
-            self.violations.push(format!("{}: {first}", check.checker));
+        let broken = outcome.checks.iter();
+        let broken: BTreeMap<&str, &str> = broken
+            .filter_map(|check| Some((check.checker.as_str(), check.violations.first()?.as_str())))
+            .collect();
+        let named = |checker: &&str| expected.contains(*checker);
+        let names_it = broken.keys().any(named);
+        // The first that refused it counts until one comes that was expected to.
+        if self.expected || broken.is_empty() || self.seed.is_some() && !names_it {
+            return;
         }
+        let counted = broken
+            .into_iter()
+            .filter(|(checker, _)| !names_it || named(checker));
+        let counted: Vec<_> = counted.collect();
+        self.seed = Some(done.seed);
+        self.expected = names_it;
+        self.checkers = counted.iter().map(|(name, _)| (*name).to_owned()).collect();
+        self.violations = counted
+            .iter()
+            .map(|(name, first)| format!("{name}: {first}"))
+            .collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::outcome::{Check, Outcome};
+
+    fn done(seed: u64, broken: &[&str]) -> Done {
+        let check = |name: &str, violations: Vec<String>| Check {
+            checker: name.to_owned(),
+            looked_at: 1,
+            violations,
+            ..Check::default()
+        };
+        let broken = broken.iter().map(|name| check(name, vec!["so".to_owned()]));
+        let checks = [check("recovery", Vec::new())].into_iter().chain(broken);
+        let outcome = Outcome {
+            virtual_ms: 1000,
+            checks: checks.collect(),
+            ..Outcome::default()
+        };
+        Done {
+            seed,
+            end: End::Told(Box::new(outcome)),
+            again: None,
+        }
+    }
+
+    #[test]
+    fn the_search_goes_on_until_a_checker_names_what_was_broken() {
+        let expected: BTreeSet<String> = ["lost-write".to_owned()].into();
+        let mut fate = Fate::default();
+        fate.note(&done(1, &[]), &expected);
+        assert_eq!((fate.seed, fate.good()), (None, false));
+        fate.note(&done(2, &["impossible"]), &expected);
+        fate.note(&done(3, &["duplicate"]), &expected);
+        assert_eq!((fate.seed, fate.good()), (Some(2), false));
+        assert_eq!(fate.violations, ["impossible: so"]);
+        fate.note(&done(4, &["impossible", "lost-write"]), &expected);
+        assert_eq!((fate.seed, fate.good()), (Some(4), true));
+        assert_eq!(fate.checkers, expected);
+        assert_eq!((fate.seeds, fate.virtual_time.as_secs()), (4, 4));
+        fate.unclean.push("seed 4".to_owned());
+        assert!(!fate.good());
+    }
+
+    #[test]
+    fn a_process_that_died_says_nothing_about_promises() {
+        let mut fate = Fate::default();
+        let end = End::Died {
+            how: "signal 9".to_owned(),
+            stderr: String::new(),
+        };
+        let died = Done {
+            seed: 7,
+            end,
+            again: None,
+        };
+        fate.note(&died, &BTreeSet::new());
+        assert_eq!((fate.seed, fate.seeds), (None, 1));
     }
 }

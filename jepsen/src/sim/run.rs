@@ -28,7 +28,7 @@ use super::{
     machines::Machines,
     members,
     nemesis::{Event, Nemesis},
-    operator,
+    operator, pipeline,
     real::Real,
     rpc::{Answer, Call, Switchboard},
     schedule::Schedule,
@@ -493,6 +493,9 @@ fn workers(client: &Client) -> Vec<Job> {
             let job = workload::idempotent(client.clone(), producer, partition, pause);
             jobs.push(Box::pin(job));
         }
+        let pause = Duration::from_millis(1500);
+        let several = pipeline::pipelined(client.clone(), 5, partition, pause);
+        jobs.push(Box::pin(several));
         let pause = Duration::from_secs(2);
         jobs.push(Box::pin(workload::trim(client.clone(), partition, pause)));
         jobs.push(Box::pin(workload::damaged(

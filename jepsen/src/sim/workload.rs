@@ -90,7 +90,7 @@ impl Outcome {
 }
 
 /// A new producer session, from any node that answers. `None` if the run ends first.
-async fn session(client: &Client) -> Option<v1::InitProducerResponse> {
+pub(super) async fn session(client: &Client) -> Option<v1::InitProducerResponse> {
     while !client.stopping() {
         let node = client.any_node();
         let answer = client.rpc.call(node, Call::InitProducer, PATIENCE).await;
@@ -102,14 +102,14 @@ async fn session(client: &Client) -> Option<v1::InitProducerResponse> {
     None
 }
 
-fn record_bytes() -> usize {
+pub(super) fn record_bytes() -> usize {
     let (small, large) = RECORD_BYTES;
     let most = if rng::below(8) == 0 { large } else { small };
     usize::try_from(rng::below(most)).unwrap_or_default()
 }
 
 /// The next values of a producer.
-fn values(producer: u32, next: &mut u32) -> Vec<Value> {
+pub(super) fn values(producer: u32, next: &mut u32) -> Vec<Value> {
     let count = u32::try_from(1 + rng::below(BATCH_RECORDS)).unwrap_or(1);
     let first = *next;
     *next += count;
@@ -135,7 +135,7 @@ pub async fn idempotent(client: Client, producer: u32, partition: i32, pause: Du
             values,
             record_bytes: record_bytes(),
         };
-        if !sent.deliver(&client, process, &mut node).await {
+        if !sent.deliver(&client, process, &mut node, &|| false).await {
             // Without an answer the next sequence number is not known: this session is over.
             return;
         }
@@ -146,17 +146,24 @@ pub async fn idempotent(client: Client, producer: u32, partition: i32, pause: Du
 }
 
 /// A batch of a producer session.
-struct Batch<'a> {
-    session: &'a v1::InitProducerResponse,
-    sequence: i32,
-    partition: i32,
-    values: Vec<Value>,
-    record_bytes: usize,
+pub(super) struct Batch<'a> {
+    pub(super) session: &'a v1::InitProducerResponse,
+    pub(super) sequence: i32,
+    pub(super) partition: i32,
+    pub(super) values: Vec<Value>,
+    pub(super) record_bytes: usize,
 }
 
 impl Batch<'_> {
-    /// Sends it until there is an answer; whether it was acknowledged.
-    async fn deliver(self, client: &Client, process: Process, node: &mut u64) -> bool {
+    /// Sends it until there is an answer; whether it was acknowledged. `follows` says whether one that
+    /// was sent before it has no answer.
+    pub(super) async fn deliver(
+        self,
+        client: &Client,
+        process: Process,
+        node: &mut u64,
+        follows: &(dyn Fn() -> bool + std::marker::Send + Sync),
+    ) -> bool {
         let stamp = ProducerStamp {
             id: ProducerId(self.session.producer_id),
             epoch: i16::try_from(self.session.producer_epoch).unwrap_or_default(),
@@ -172,30 +179,36 @@ impl Batch<'_> {
         };
         let invoked = Action::Send(send.clone());
         let pending = client.recorder.invoke(process, Some(*node), invoked);
-        let outcome = retried(client, node, &batch).await;
+        let outcome = retried(client, node, &batch, follows).await;
         let known = outcome.kind == Kind::Ok;
         let _over = outcome.record(client, pending, send);
         known
     }
 }
 
-async fn retried(client: &Client, node: &mut u64, batch: &v1::PartitionBatch) -> Outcome {
+async fn retried(
+    client: &Client,
+    node: &mut u64,
+    batch: &v1::PartitionBatch,
+    follows: &(dyn Fn() -> bool + std::marker::Send + Sync),
+) -> Outcome {
     let mut tainted = false;
     loop {
-        let asked = *node;
+        let (asked, leaves_gap) = (*node, follows());
         let attempt = client.append(asked, batch.clone()).await;
         tainted |= attempt.maybe_applied();
         match &attempt {
             Attempt::Acknowledged(_) => return Outcome::of(asked, attempt),
             Attempt::Error(error) => {
-                // One batch at a time was sent, in order: each of these means that the log forgot
-                // one that it had acknowledged.
-                let forgotten = matches!(
-                    error.code(),
-                    v1::ErrorCode::OutOfOrderSequence
-                        | v1::ErrorCode::ProducerFenced
-                        | v1::ErrorCode::UnknownProducer
-                );
+                // Unless another is still to come before it, each of these means that the log
+                // forgot a batch that it had acknowledged.
+                let forgotten = match error.code() {
+                    v1::ErrorCode::OutOfOrderSequence | v1::ErrorCode::UnknownProducer => {
+                        !leaves_gap
+                    }
+                    v1::ErrorCode::ProducerFenced => true,
+                    _ => false,
+                };
                 *node = client.after(error);
                 if forgotten {
                     client.note_impossible(format!("node {asked}: {error:?}"));
@@ -464,7 +477,9 @@ pub async fn probe(client: Client, producer: u32, partition: i32) {
         values: vec![value(producer, 0)],
         record_bytes: 10,
     };
-    let _acknowledged = batch.deliver(&client, process, &mut node).await;
+    let _acknowledged = batch
+        .deliver(&client, process, &mut node, &|| false)
+        .await;
 }
 
 /// Reads a partition from its start to its high watermark, as its final log.

@@ -75,12 +75,7 @@ async fn answer(group: &Group, parts: &Parts, kind: u16, mut body: Bytes) -> Res
     let raft = group.raft();
     match kind {
         kind::APPEND => {
-            let mut request = codec::decode_append(body).map_err(text)?;
-            if mutant::on(Mutant::CommitsOlderTerm) {
-                let older = request.entries.iter().rev().map(|entry| entry.log_id);
-                let older = older.skip_while(|id| id.leader_id.term == request.vote.leader_id.term);
-                request.leader_commit = request.leader_commit.max(older.into_iter().next());
-            }
+            let request = codec::decode_append(body).map_err(text)?;
             let from_leader = request.vote.committed;
             let response = raft
                 .append_entries(request)

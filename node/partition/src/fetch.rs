@@ -114,6 +114,10 @@ impl Partition {
         if mutant::on(Mutant::ServesBeforeReady) {
             return Ok((term, machine.high_watermark()));
         }
+        if mutant::on(Mutant::CommitsOlderTerm) {
+            let known = machine.ready(term);
+            return Ok((term, known.unwrap_or_else(|| machine.log().next_offset())));
+        }
         let high_watermark = machine.ready(term).ok_or(FetchError::NotReady)?;
         Ok((term, high_watermark))
     }

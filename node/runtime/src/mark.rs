@@ -28,7 +28,7 @@ macro_rules! hit {
 }
 
 /// Every branch, by name.
-pub const MARKS: [Mark; 82] = [
+pub const MARKS: [Mark; 83] = [
     mark("broker.not-leader", "a client was sent to another node"),
     mark("broker.overloaded", "an append found no room in memory"),
     mark(
@@ -198,6 +198,10 @@ pub const MARKS: [Mark; 82] = [
     mark(
         "partition.append.refused",
         "a batch was refused for its sequence number",
+    ),
+    mark(
+        "partition.append.unconfirmed",
+        "a refusal was held back, as no majority confirmed that the replica leads",
     ),
     mark(
         "partition.append.wrong-end",

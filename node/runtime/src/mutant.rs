@@ -73,7 +73,7 @@ mutants! {
     OffsetsNotTruncated = "offsets-not-truncated",
     /// What is in the log of a node that starts is taken for committed.
     LogEndTakenForCommitted = "log-end-taken-for-committed",
-    /// A follower takes entries of earlier terms for committed when it receives them.
+    /// A new leader takes what its predecessors left in its log for committed.
     CommitsOlderTerm = "commits-older-term",
     /// Readers get what is in the leader's log, committed or not.
     ReadAboveHighWatermark = "read-above-high-watermark",

@@ -309,11 +309,6 @@ fn load_last(disk: &dyn Disk, segment: &Arc<Segment>, synced_end: u64) -> Result
         None => Found::new(segment),
     };
     let stop = found.run(&*file)?;
-    if mutant::on(Mutant::TornTailDropsFrames) && matches!(stop, Stop::Bad { .. }) {
-        let block = found.summary.end - found.summary.end % 4096;
-        found = Found::new(segment);
-        let _stop = found.run_to(&*file, block)?;
-    }
     let (end, next_index) = (found.summary.end, found.next_index());
     if stop == Stop::Footer
         && let Some(footer) = footer.filter(|footer| footer.summary.end == end)
@@ -332,6 +327,11 @@ fn load_last(disk: &dyn Disk, segment: &Arc<Segment>, synced_end: u64) -> Result
         }
         Tail::Clean => {}
         Tail::Torn if mutant::on(Mutant::TornTailAccepted) => found.summary.end = len,
+        Tail::Torn if mutant::on(Mutant::TornTailDropsFrames) => {
+            found = Found::new(segment);
+            let _stop = found.run_to(&*file, end - end % 4096)?;
+            cut_tail(segment, &*file, found.summary.end..len, next_index)?;
+        }
         Tail::Torn => cut_tail(segment, &*file, end..len, next_index)?,
     }
     let known = found.synced_end;
