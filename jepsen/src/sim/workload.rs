@@ -477,9 +477,7 @@ pub async fn probe(client: Client, producer: u32, partition: i32) {
         values: vec![value(producer, 0)],
         record_bytes: 10,
     };
-    let _acknowledged = batch
-        .deliver(&client, process, &mut node, &|| false)
-        .await;
+    let _acknowledged = batch.deliver(&client, process, &mut node, &|| false).await;
 }
 
 /// Reads a partition from its start to its high watermark, as its final log.
