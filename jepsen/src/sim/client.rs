@@ -145,13 +145,13 @@ impl Client {
         self.recorder.impossible(what);
     }
 
-    /// Reads one partition once; the records that begin at `offset` or later.
-    pub async fn fetch(
+    /// Asks for one partition once, from `offset` on.
+    pub(super) async fn ask(
         &self,
         node: u64,
         (topic, partition): (&str, i32),
         offset: i64,
-    ) -> Result<Fetched, Option<v1::Error>> {
+    ) -> Result<v1::PartitionFetchResult, Option<v1::Error>> {
         let request = v1::FetchRequest {
             partitions: vec![v1::FetchPartition {
                 topic: topic.to_owned(),
@@ -169,9 +169,20 @@ impl Client {
             Ok(_) | Err(_) => None,
         };
         let mut result = result.ok_or(None)?;
-        if let Some(error) = result.error.take() {
-            return Err(Some(error));
+        match result.error.take() {
+            Some(error) => Err(Some(error)),
+            None => Ok(result),
         }
+    }
+
+    /// Reads one partition once; the records that begin at `offset` or later.
+    pub async fn fetch(
+        &self,
+        node: u64,
+        (topic, partition): (&str, i32),
+        offset: i64,
+    ) -> Result<Fetched, Option<v1::Error>> {
+        let result = self.ask(node, (topic, partition), offset).await?;
         match decode(result.record_batches, offset) {
             Ok(records) => Ok(Fetched {
                 records,
