@@ -52,6 +52,9 @@ pub struct Board {
 /// Longest wait for one answer.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How often one who rests looks whether to end.
+const NAP: Duration = Duration::from_millis(500);
+
 /// One client's view of the run. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -105,6 +108,14 @@ impl Client {
     /// A short pause.
     pub async fn pause(&self, most: Duration) {
         clock::sleep(rng::duration_below(most)).await;
+    }
+
+    /// A long pause, which is over when clients shall end: the run waits for nobody who rests.
+    pub async fn rest(&self, most: Duration) {
+        let until = clock::now() + rng::duration_below(most);
+        while clock::now() < until && !self.stopping() {
+            clock::sleep_until(until.min(clock::now() + NAP)).await;
+        }
     }
 
     /// A node whose answer to a failure names the leader, or any.

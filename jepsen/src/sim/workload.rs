@@ -141,7 +141,7 @@ pub async fn idempotent(client: Client, producer: u32, partition: i32, pause: Du
         }
         // Bursts: most batches stand close to others, yet a run has time for many faults.
         let rests = rng::below(BURST) == 0;
-        client.pause(if rests { REST } else { pause }).await;
+        client.rest(if rests { REST } else { pause }).await;
     }
 }
 

@@ -1,8 +1,8 @@
 //! The end of a process and of the power, after every operation of a script and at random.
 
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
-use seriatim_storage::disk::sim::SimDisk;
 use seriatim_storage::Storage;
+use seriatim_storage::disk::sim::SimDisk;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use crate::{
