@@ -116,8 +116,8 @@ impl Admin {
                 }
             });
         let created = created.await?.into_inner();
-        // What is known may be of an earlier topic of that name.
-        self.client.metadata().forget(&request.name);
+        let metadata = self.client.metadata();
+        metadata.created(&request.name, created.log_id);
         Ok((created.partitions, created.replication_factor))
     }
 
@@ -129,6 +129,7 @@ impl Admin {
         let request = v1::DeleteTopicRequest {
             name: name.to_owned(),
         };
+        let known = self.client.metadata().first_log(name);
         let deleted = self
             .client
             .any_node("delete topic", (DEADLINE, true), |address| {
@@ -140,7 +141,7 @@ impl Admin {
                 }
             });
         let _deleted = deleted.await?;
-        self.client.metadata().forget(name);
+        self.client.metadata().deleted(name, known);
         Ok(())
     }
 

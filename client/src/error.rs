@@ -216,6 +216,12 @@ impl ClientError {
         self
     }
 
+    /// The topic that was meant was deleted, as a node said or because there is a later one of its name.
+    pub(crate) fn topic_deleted(topic: &str) -> Self {
+        let what = format!("the topic '{topic}' was deleted, and there is another one of its name");
+        Self::server(v1::Error::new(ErrorCode::TopicDeleted, what))
+    }
+
     pub(crate) fn invalid(what: impl Into<String>) -> Self {
         Self::Invalid(what.into())
     }

@@ -1,7 +1,7 @@
 //! Who leads what, as far as this client has heard.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -24,13 +24,34 @@ const SECOND_OPINION: Duration = Duration::from_millis(20);
 /// Nodes asked in one refresh.
 const OPINIONS: usize = 3;
 
+/// Most names of which it is known that a topic was deleted.
+const DELETED_MAX: usize = 10_000;
+
 /// The leader of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Leader {
     pub(crate) node: u64,
     pub(crate) address: Arc<str>,
     pub(crate) epoch: i32,
+    /// The log that it leads, 0 where nodes do not say: that of a topic created anew is another one, with a
+    /// higher id.
+    pub(crate) log: u64,
 }
+
+impl Leader {
+    /// Grows with every change of leadership of a partition. Terms of different logs cannot be compared.
+    pub(crate) const fn term(&self) -> Term {
+        (self.log, self.epoch)
+    }
+
+    /// Another node leads since, or another log.
+    pub(crate) fn took_over_from(&self, other: &Self) -> bool {
+        self.term() > other.term() && (self.node != other.node || self.log != other.log)
+    }
+}
+
+/// See [`Leader::term`].
+pub(crate) type Term = (u64, i32);
 
 #[derive(Debug, Default)]
 struct View {
@@ -39,12 +60,22 @@ struct View {
     topics: HashMap<String, Topic>,
     /// Topics that were asked for, of which a node says that it knows none, and no other has told.
     unknown: BTreeSet<String>,
+    /// Logs below these are of topics that were deleted, whatever a node that is behind says.
+    deleted: BTreeMap<String, u64>,
 }
 
 #[derive(Debug)]
 struct Topic {
     id: String,
-    partitions: Vec<Option<Leader>>,
+    /// The log of its first partition, 0 where nodes do not say.
+    log: u64,
+    partitions: Vec<Slot>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Slot {
+    log: u64,
+    leader: Option<Leader>,
 }
 
 /// The cache and what keeps it fresh.
@@ -90,14 +121,18 @@ impl Metadata {
     }
 
     pub(crate) fn leader(&self, topic: &str, partition: i32) -> Option<Leader> {
+        self.slot(topic, partition)?.leader
+    }
+
+    /// Which log a partition has, 0 if nobody has said.
+    pub(crate) fn log(&self, topic: &str, partition: i32) -> u64 {
+        self.slot(topic, partition).map_or(0, |slot| slot.log)
+    }
+
+    fn slot(&self, topic: &str, partition: i32) -> Option<Slot> {
         let at = usize::try_from(partition).ok()?;
-        self.view
-            .read()
-            .topics
-            .get(topic)?
-            .partitions
-            .get(at)?
-            .clone()
+        let view = self.view.read();
+        view.topics.get(topic)?.partitions.get(at).cloned()
     }
 
     /// Every address that may answer, in random order, so that no node gets all the questions.
@@ -129,14 +164,19 @@ impl Metadata {
             .get_mut(topic)
             .and_then(|t| t.partitions.get_mut(at));
         let Some(slot) = slot else { return };
-        let known = slot.as_ref();
+        if hint.log_id != 0 && slot.log != 0 && hint.log_id != slot.log {
+            // Who leads a partition of another topic of that name. If it is a later one, nodes describe it.
+            return self.want_refresh();
+        }
+        let known = slot.leader.as_ref();
         let newer = known.is_none_or(|l| hint.leader_epoch > l.epoch);
         let fixes = known.is_some_and(|l| hint.leader_epoch == l.epoch && hint.node_id != l.node);
         if newer || fixes {
-            *slot = Some(Leader {
+            slot.leader = Some(Leader {
                 node: hint.node_id,
                 address: hint.grpc_address.as_str().into(),
                 epoch: hint.leader_epoch,
+                log: slot.log,
             });
             drop(view);
             self.changed.send_modify(|n| *n += 1);
@@ -263,6 +303,11 @@ impl Metadata {
             let _before = view.nodes.insert(node.node_id, node.grpc_address.into());
         }
         for topic in answer.topics {
+            let first = view.deleted.get(&topic.name).copied().unwrap_or(0);
+            if log_of(&topic) != 0 && log_of(&topic) < first {
+                // The node has not heard of the deletion.
+                continue;
+            }
             let _was = view.unknown.remove(&topic.name);
             changed |= merge_topic(&mut view.topics, &view.nodes, topic);
         }
@@ -279,10 +324,59 @@ impl Metadata {
     }
 
     /// Forgets a topic that does not exist any more.
-    pub(crate) fn forget(&self, topic: &str) {
+    fn forget(&self, topic: &str) {
         let _known = self.view.write().topics.remove(topic);
         let _read = self.read.write().remove(topic);
     }
+
+    /// A topic was created whose first partition has this log: what is known of its name is of an earlier
+    /// one.
+    pub(crate) fn created(&self, topic: &str, log: u64) {
+        self.view.write().delete_below(topic, log);
+        self.forget(topic);
+    }
+
+    /// The topic that was known under a name before, if one was, was deleted.
+    pub(crate) fn deleted(&self, topic: &str, known: Option<u64>) {
+        if let Some(log) = known {
+            self.view.write().delete_below(topic, log + 1);
+        }
+        self.forget(topic);
+    }
+
+    /// The log of the first partition of a topic, if it is known.
+    pub(crate) fn first_log(&self, topic: &str) -> Option<u64> {
+        let view = self.view.read();
+        view.topics.get(topic).map(|topic| topic.log)
+    }
+
+    /// A node says that the topic to which a log belonged was deleted.
+    pub(crate) fn log_deleted(&self, topic: &str, partition: i32, log: u64) {
+        if log != 0 && self.log(topic, partition) == log {
+            let first = self.first_log(topic);
+            let mut view = self.view.write();
+            view.delete_below(topic, first.map_or(0, |first| first + 1));
+            let _known = view.topics.remove(topic);
+        }
+        self.want_refresh();
+    }
+}
+
+impl View {
+    fn delete_below(&mut self, topic: &str, log: u64) {
+        if self.deleted.len() >= DELETED_MAX && !self.deleted.contains_key(topic) {
+            let _any = self.deleted.pop_first();
+        }
+        let first = self.deleted.entry(topic.to_owned()).or_default();
+        *first = log.max(*first);
+    }
+}
+
+/// The log of the first partition of a topic, 0 where the node does not say.
+fn log_of(topic: &v1::Topic) -> u64 {
+    let mut partitions = topic.partitions.iter();
+    let first = partitions.find(|partition| partition.partition == 0);
+    first.map_or(0, |first| first.log_id)
 }
 
 fn merge_topic(
@@ -290,17 +384,27 @@ fn merge_topic(
     nodes: &HashMap<u64, Arc<str>>,
     news: v1::Topic,
 ) -> bool {
+    let log = log_of(&news);
     let known = topics.entry(news.name).or_insert_with(|| Topic {
         id: news.topic_id.clone(),
+        log,
         partitions: Vec::new(),
     });
     let mut changed = false;
     if known.id != news.topic_id {
+        if log != 0 && log < known.log {
+            // The node still knows an earlier topic of that name.
+            return false;
+        }
         known.id = news.topic_id;
         known.partitions.clear();
+        changed = true;
     }
+    known.log = known.log.max(log);
     if known.partitions.len() < news.partitions.len() {
-        known.partitions.resize(news.partitions.len(), None);
+        known
+            .partitions
+            .resize(news.partitions.len(), Slot::default());
         changed = true;
     }
     for partition in news.partitions {
@@ -308,20 +412,22 @@ fn merge_topic(
         let Some(slot) = at.and_then(|at| known.partitions.get_mut(at)) else {
             continue;
         };
+        slot.log = slot.log.max(partition.log_id);
         let epoch = partition.leader_epoch;
         if let Some(address) = nodes.get(&partition.leader) {
             let outdated = |known: &Leader| {
                 let moved = known.node == partition.leader && known.address != *address;
                 known.epoch < epoch || (known.epoch == epoch && moved)
             };
-            if !slot.as_ref().is_none_or(outdated) {
+            if !slot.leader.as_ref().is_none_or(outdated) {
                 continue;
             }
             let address = Arc::clone(address);
-            *slot = Some(Leader {
+            slot.leader = Some(Leader {
                 node: partition.leader,
                 address,
                 epoch,
+                log: slot.log,
             });
             changed = true;
         }
@@ -376,6 +482,7 @@ mod tests {
             node_id,
             grpc_address: format!("n{node_id}:1"),
             leader_epoch,
+            log_id: 0,
         };
         metadata.note_leader("t", 0, &hint(2, 1));
         assert_eq!(known(&metadata), Some((1, 2)), "old news");
@@ -387,6 +494,59 @@ mod tests {
         assert_eq!(known(&metadata), Some((2, 3)), "nobody leads yet");
         metadata.merge(describe(1, 1, "b"));
         assert_eq!(known(&metadata), Some((1, 1)), "the topic was created anew");
+    }
+
+    fn of_log(leader: u64, epoch: i32, log: u64) -> v1::DescribeResponse {
+        let mut answer = describe(leader, epoch, &log.to_string());
+        answer.topics[0].partitions[0].log_id = log;
+        answer
+    }
+
+    /// Seed 221 of the simulator: a node that is behind describes the topic that was deleted.
+    #[test]
+    fn a_node_that_is_behind_brings_no_deleted_topic_back() {
+        let metadata = Metadata::new(vec!["n1:1".to_owned()], Channels::new(None));
+        let term = |metadata: &Metadata| metadata.leader("t", 0).map(|l| l.term());
+        metadata.merge(of_log(1, 7, 5));
+        metadata.merge(of_log(2, 1, 9));
+        assert_eq!(
+            term(&metadata),
+            Some((9, 1)),
+            "a later topic, whatever the term"
+        );
+        metadata.merge(of_log(1, 8, 5));
+        assert_eq!(term(&metadata), Some((9, 1)));
+        let of_earlier = v1::LeaderHint {
+            node_id: 1,
+            grpc_address: "n1:1".to_owned(),
+            leader_epoch: 8,
+            log_id: 5,
+        };
+        metadata.note_leader("t", 0, &of_earlier);
+        assert_eq!(term(&metadata), Some((9, 1)));
+        let known = metadata.first_log("t");
+        metadata.deleted("t", known);
+        metadata.merge(of_log(1, 2, 9));
+        assert_eq!(metadata.partitions("t"), None, "it was deleted");
+        metadata.created("t", 12);
+        metadata.merge(of_log(1, 2, 10));
+        assert_eq!(metadata.partitions("t"), None, "deleted before that");
+        metadata.merge(of_log(1, 1, 12));
+        assert_eq!(term(&metadata), Some((12, 1)));
+        metadata.log_deleted("t", 0, 9);
+        assert_eq!(term(&metadata), Some((12, 1)), "known already");
+        metadata.log_deleted("t", 0, 12);
+        metadata.merge(of_log(1, 1, 12));
+        assert_eq!(metadata.log("t", 0), 0);
+    }
+
+    #[test]
+    fn what_is_remembered_of_deleted_topics_is_bounded() {
+        let mut view = View::default();
+        for topic in 0..2 * DELETED_MAX {
+            view.delete_below(&topic.to_string(), 1);
+        }
+        assert_eq!(view.deleted.len(), DELETED_MAX);
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Api {
             topic: topic.to_owned(),
             partition,
             offset,
-            max_bytes: 0,
+            ..v1::FetchPartition::default()
         };
         let request = v1::FetchRequest {
             partitions: vec![from],
@@ -121,7 +121,7 @@ pub fn to(topic: &str, record_batch: Bytes) -> v1::PartitionBatch {
         topic: topic.to_owned(),
         partition: 0,
         record_batch,
-        expected_end_offset: None,
+        ..v1::PartitionBatch::default()
     }
 }
 

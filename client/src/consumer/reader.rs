@@ -128,6 +128,8 @@ pub(crate) struct Reader {
     /// Since when leaders say that it is.
     beyond: Option<Instant>,
     watermark: Watermark,
+    /// The log that is read, 0 until it is known.
+    log: u64,
 }
 
 impl Reader {
@@ -151,6 +153,7 @@ impl Reader {
             exists: false,
             beyond: None,
             watermark: Watermark::default(),
+            log: 0,
         }
     }
 
@@ -176,8 +179,12 @@ impl Reader {
             // that was forgotten may have been created anew.
             self.metadata.follow(&self.key.tp.topic);
             let before = self.next;
-            let end = match self.leader() {
-                Some(leader) => self.read_from(&leader).await,
+            let leader = self.leader();
+            let end = match &leader {
+                Some(leader) => match self.begin_in(leader.log) {
+                    Ok(()) => self.read_from(leader).await,
+                    Err(error) => End::Final(error),
+                },
                 None => End::Retry(self.no_leader()),
             };
             if self.next != before {
@@ -211,8 +218,34 @@ impl Reader {
     }
 
     fn leader(&self) -> Option<Leader> {
-        self.metadata
-            .leader(&self.key.tp.topic, self.key.tp.partition.0)
+        let tp = &self.key.tp;
+        let leader = self.metadata.leader(&tp.topic, tp.partition.0);
+        // Not one of an earlier topic of that name.
+        leader.filter(|leader| leader.log == 0 || leader.log >= self.log)
+    }
+
+    /// Whoever leads the partition leads this log. If it is another one than before, the topic was deleted
+    /// and created anew, and offsets mean nothing there: the policy decides where to go on.
+    fn begin_in(&mut self, log: u64) -> Result<(), ClientError> {
+        let before = self.log;
+        self.log = self.log.max(log);
+        if before == 0 || self.log == before {
+            return Ok(());
+        }
+        let topic = &self.key.tp.topic;
+        self.next = match self.reset {
+            ResetPolicy::Fail => return Err(ClientError::topic_deleted(topic)),
+            ResetPolicy::Start => Offset(0),
+            // Beyond the end, which the leader tells.
+            ResetPolicy::End => Offset(i64::MAX),
+        };
+        tracing::warn!(
+            topic,
+            "the topic was created anew; the reset policy decides where to go on"
+        );
+        self.exists = false;
+        self.beyond = None;
+        Ok(())
     }
 
     fn no_leader(&self) -> ClientError {
@@ -265,7 +298,7 @@ impl Reader {
     /// Somebody else leads in a later term.
     fn superseded(&self, by: &Leader) -> bool {
         self.leader()
-            .is_some_and(|l| l.epoch > by.epoch && l.node != by.node)
+            .is_some_and(|leader| leader.took_over_from(by))
     }
 
     async fn open(
@@ -284,6 +317,7 @@ impl Reader {
             partition: self.key.tp.partition.0,
             offset: self.next.0,
             grant_bytes: self.credit.window.saturating_sub(self.outstanding),
+            log_id: self.log,
         };
         let open = v1::FetchStreamRequest {
             kind: Some(Kind::Open(open)),
@@ -315,6 +349,11 @@ impl Reader {
         {
             let tp = &self.key.tp;
             self.metadata.note_leader(&tp.topic, tp.partition.0, hint);
+        }
+        if error.code() == Some(ErrorCode::TopicDeleted) {
+            let tp = &self.key.tp;
+            self.metadata
+                .log_deleted(&tp.topic, tp.partition.0, self.log);
         }
         if error.is_retryable() || is_unknown(&error) {
             End::Retry(error)
@@ -404,7 +443,7 @@ impl Reader {
 fn is_unknown(error: &ClientError) -> bool {
     matches!(
         error.code(),
-        Some(ErrorCode::UnknownTopic | ErrorCode::UnknownPartition)
+        Some(ErrorCode::UnknownTopic | ErrorCode::UnknownPartition | ErrorCode::TopicDeleted)
     )
 }
 

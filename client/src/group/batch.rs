@@ -24,7 +24,8 @@ pub struct GroupBatch {
 
 impl GroupBatch {
     /// The generation in which the group gave the partition to this member, or to the process whose
-    /// place it took under its instance id: above that of every owner before.
+    /// place it took under its instance id: above that of every owner before. A group with neither
+    /// members nor offsets is gone; one that is made under its name begins with the first generation.
     pub const fn granted_generation(&self) -> u64 {
         self.granted
     }

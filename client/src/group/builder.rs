@@ -161,11 +161,12 @@ impl GroupBuilder {
         check(&self.group, &self.options)?;
         let (commands, received) = mpsc::channel(QUEUE_COMMANDS);
         let (queue, deliveries) = mpsc::channel(QUEUE_BATCHES);
+        let state = State::new(self.options.listener.is_some());
         let shared = Arc::new(Shared {
             client: self.client,
             group: self.group,
             options: self.options,
-            state: Mutex::new(State::default()),
+            state: Mutex::new(state),
             consumer: AtomicWaker::new(),
             member: Notify::new(),
             commands,

@@ -172,6 +172,7 @@ mod tests {
             node_id: 2,
             grpc_address: address.to_owned(),
             leader_epoch: 1,
+            ..v1::LeaderHint::default()
         });
         ClientError::server(error)
     }

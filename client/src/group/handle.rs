@@ -59,7 +59,7 @@ impl GroupHandle {
 
     /// The generation in which the group gave a partition to this member, or to the process whose
     /// place it took under its instance id, while it is this member's: above that of every owner
-    /// before.
+    /// before, as [`GroupBatch::granted_generation`](super::GroupBatch::granted_generation) tells.
     pub fn granted_generation(&self, topic: &str, partition: i32) -> Option<u64> {
         let tp = TopicPartition::new(topic, partition);
         let mut state = self.shared.state.lock();

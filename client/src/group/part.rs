@@ -18,9 +18,11 @@ use crate::{
 ///     |            +------------+---------+   | the coordinator leaves it here after all
 ///     |                         v             |
 ///     |                      Draining --------+
-///     |                         v
-///     |                      Drained -> Leaving -> Released
-///     +--------------------------------------------^
+///     |                         v             |
+///     |                      Drained ---------+
+///     |                         v             | if the application is not told of changes
+///     |                      Leaving -> Released
+///     +------------------------------------^
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {

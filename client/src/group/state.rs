@@ -54,10 +54,20 @@ pub(super) struct State {
     pub(super) ended: bool,
     /// The consumer was dropped.
     pub(super) abandoned: bool,
+    /// The application hears what comes and goes.
+    tells: bool,
     numbers: u64,
 }
 
 impl State {
+    /// Nothing yet, of an application that hears what comes and goes, or does not.
+    pub(super) fn new(tells: bool) -> Self {
+        Self {
+            tells,
+            ..Self::default()
+        }
+    }
+
     /// A number that no acquisition, reader or round has had.
     pub(super) const fn number(&mut self) -> u64 {
         self.numbers += 1;
@@ -158,12 +168,19 @@ impl State {
                 Phase::Assigned | Phase::Announcing | Phase::Locating | Phase::Running if mine => {
                     return;
                 }
-                // It stays after all; the reader goes on where it stopped.
-                Phase::Draining if mine => {
+                // It stays after all, and the application has not heard that it was to go: the reader
+                // goes on where it stopped.
+                Phase::Draining | Phase::Drained if mine => {
                     part.phase = Phase::Locating;
                     return;
                 }
-                Phase::Released | Phase::Leaving | Phase::Drained => {}
+                Phase::Leaving | Phase::Released if mine && !self.tells => {
+                    part.phase = Phase::Locating;
+                    return;
+                }
+                // It has, and may have dropped what was not committed: it hears that it has it again,
+                // and begins at the committed offset.
+                Phase::Leaving | Phase::Released => {}
                 _ => self.lose(tp),
             }
         }

@@ -138,6 +138,38 @@ fn a_partition_that_stays_after_all_goes_on_where_it_stopped() {
     assert_eq!(state.parts[&tp(0)].to_commit(), Some(9));
 }
 
+/// Seed 137 of the simulator: a member whose application commits let go of a partition, and the
+/// coordinator, which had not heard of that, left it here.
+#[test]
+fn a_partition_that_was_let_go_of_and_stays_goes_on_where_it_stopped() {
+    for let_go in [Phase::Drained, Phase::Leaving, Phase::Released] {
+        for tells in [false, true] {
+            let mut state = State::new(tells);
+            let _none = state.assign(&assignment(&[(0, Some(5))], &[]));
+            run(&mut state, 0, 5);
+            hand_on(&mut state, 0, 5, 9);
+            process(&mut state, 0, 5, 9);
+            let acquired = state.parts[&tp(0)].acquired;
+            let _none = state.assign(&assignment(&[], &[0]));
+            assert!(!state.drain(false));
+            state.enter(&state.in_phase(Phase::Drained), Phase::Drained, let_go);
+            let _none = state.assign(&assignment(&[(0, Some(5))], &[]));
+            let part = &state.parts[&tp(0)];
+            if tells && let_go != Phase::Drained {
+                // The application has heard that it is gone, and may have dropped what it had of it.
+                assert_ne!(part.acquired, acquired);
+                assert_eq!((part.phase, part.committed), (Phase::Assigned, Some(5)));
+                assert!(part.tracker.is_none());
+            } else {
+                assert_eq!((part.phase, part.acquired), (Phase::Locating, acquired));
+                assert_eq!(part.tracker.as_ref().unwrap().position(), 9);
+                assert_eq!(part.to_commit(), Some(9));
+            }
+            assert_eq!(lost(&state), []);
+        }
+    }
+}
+
 /// The stream was broken, and the partition with somebody else meanwhile, who may have stored
 /// something or not.
 #[test]

@@ -10,7 +10,7 @@ use seriatim_proto::{
     compression::Compression,
     ids::{Offset, TopicPartition},
     record::{BatchBuilder, ProducerStamp},
-    v1,
+    v1::{self, ErrorCode},
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -25,8 +25,16 @@ use crate::{client::Client, error::ClientError, metadata::Leader, rt};
 /// How often a waiting append looks whether another node leads.
 const LOOK_INTERVAL: Duration = Duration::from_millis(400);
 
-/// A session and its next sequence; `None` until one is needed.
-type Slot = Arc<tokio::sync::Mutex<Option<(Session, i32)>>>;
+/// A session in one log, and its next sequence there.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    session: Session,
+    sequence: i32,
+    log: u64,
+}
+
+/// `None` until a session is needed.
+type Slot = Arc<tokio::sync::Mutex<Option<Known>>>;
 
 #[derive(Debug)]
 pub(super) struct Conditional {
@@ -57,16 +65,22 @@ impl Conditional {
         let tp = TopicPartition::new(topic, partition);
         let slot = Arc::clone(self.slots.lock().entry(tp.clone()).or_default());
         let mut slot = slot.lock().await;
-        let (session, sequence) = match *slot {
+        // That of a topic created anew has seen no sequence of a session from before.
+        let log = self.client.metadata().log(topic, partition);
+        let known = match slot.filter(|known| known.log == log) {
             Some(known) => known,
-            None => (init_session(&self.client).await?, 0),
+            None => Known {
+                session: init_session(&self.client).await?,
+                sequence: 0,
+                log,
+            },
         };
         // Gone if this is cancelled or its outcome stays unknown: the sequence may be used up.
         *slot = None;
         let stamp = ProducerStamp {
-            id: session.id,
-            epoch: session.epoch,
-            base_sequence: sequence,
+            id: known.session.id,
+            epoch: known.session.epoch,
+            base_sequence: known.sequence,
         };
         let count = i32::try_from(records.len()).unwrap_or(i32::MAX);
         let batch = v1::PartitionBatch {
@@ -74,11 +88,15 @@ impl Conditional {
             partition,
             record_batch: self.encode(records, stamp)?,
             expected_end_offset: Some(expected_end.0),
+            log_id: log,
         };
         let outcome = self.deliver(&tp, batch).await;
         match &outcome {
-            Ok(_) => *slot = Some((session, sequence.wrapping_add(count) & i32::MAX)),
-            Err(error) if error.has_no_side_effects() => *slot = Some((session, sequence)),
+            Ok(_) => {
+                let sequence = known.sequence.wrapping_add(count) & i32::MAX;
+                *slot = Some(Known { sequence, ..known });
+            }
+            Err(error) if error.has_no_side_effects() => *slot = Some(known),
             Err(_unknown) => {}
         }
         outcome
@@ -116,7 +134,18 @@ impl Conditional {
         let deadline = Instant::now() + after;
         let (mut last, mut maybe_applied, mut attempt) = (None, false, 0);
         while Instant::now() < deadline {
-            if let Some(leader) = metadata.leader(&tp.topic, tp.partition.0) {
+            let leader = metadata.leader(&tp.topic, tp.partition.0);
+            if leader
+                .as_ref()
+                .is_some_and(|l| batch.log_id != 0 && l.log > batch.log_id)
+            {
+                let deleted = ClientError::topic_deleted(&tp.topic);
+                return Err(match maybe_applied {
+                    true => deleted.or_applied_before(),
+                    false => deleted,
+                });
+            }
+            if let Some(leader) = leader {
                 match self.attempt(tp, &leader, &batch, deadline).await {
                     Ok(offset) => {
                         return Ok(Delivered {
@@ -187,8 +216,7 @@ impl Conditional {
                 Err(_elapsed) => {
                     metadata.want_refresh();
                     let now = metadata.leader(&tp.topic, tp.partition.0);
-                    let moved =
-                        now.is_some_and(|l| l.node != leader.node && l.epoch > leader.epoch);
+                    let moved = now.is_some_and(|now| now.took_over_from(leader));
                     if moved || Instant::now() >= deadline {
                         return Err(ClientError::Timeout {
                             what: "conditional append",
@@ -209,6 +237,9 @@ impl Conditional {
         };
         if let Some(hint) = &error.leader {
             metadata.note_leader(&tp.topic, tp.partition.0, hint);
+        }
+        if error.code() == ErrorCode::TopicDeleted {
+            metadata.log_deleted(&tp.topic, tp.partition.0, batch.log_id);
         }
         Err(ClientError::server(error))
     }

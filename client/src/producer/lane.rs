@@ -16,7 +16,7 @@ use super::{
     delivery::{Completion, Delivered},
     queue::{OpenBatch, Queue},
 };
-use crate::{client::TOPIC_DEADLINE, error::ClientError, rt};
+use crate::{client::TOPIC_DEADLINE, error::ClientError, metadata::Term, rt};
 
 /// A producer session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +84,9 @@ pub(super) struct Lane {
     retry_at: Option<Instant>,
     attempts: u32,
     /// The latest term in which a leader was heard of.
-    leader_epoch: i32,
+    leader_term: Term,
+    /// The log that the batches are for, 0 while none is known.
+    log: u64,
     /// A batch failed for good after it got a sequence: the session cannot go on. Nothing is sent
     /// until the batches in flight are back and there is a new session.
     broken: bool,
@@ -104,7 +106,8 @@ impl Lane {
             unacked: VecDeque::new(),
             retry_at: None,
             attempts: 0,
-            leader_epoch: i32::MIN,
+            leader_term: (0, i32::MIN),
+            log: 0,
             broken: false,
             unknown_since: None,
             freed: 0,
@@ -274,7 +277,13 @@ impl Lane {
             error.code(),
             Some(ErrorCode::OutOfOrderSequence | ErrorCode::UnknownProducer)
         );
-        if sequence_gap && idempotent && (at > 0 || batch.behind) {
+        let deleted = error.code() == Some(ErrorCode::TopicDeleted);
+        if deleted && !batch.maybe_applied {
+            // If there is a new topic of that name, it goes there.
+            batch.last = Some(error);
+            self.retry_at = Some(now + rt::backoff(self.attempts));
+            self.attempts += 1;
+        } else if sequence_gap && idempotent && (at > 0 || batch.behind) {
             // It overtook a batch before it, which is still to come or came meanwhile.
             batch.last = Some(error);
         } else if sequence_gap && idempotent && !batch.maybe_applied {
@@ -299,11 +308,35 @@ impl Lane {
     }
 
     /// Another node leads in a later term: there is no need to wait any longer.
-    pub(super) const fn leader_is(&mut self, epoch: i32) {
-        if epoch > self.leader_epoch {
-            self.leader_epoch = epoch;
+    pub(super) fn leader_is(&mut self, term: Term) {
+        if term > self.leader_term {
+            self.leader_term = term;
             self.retry_at = None;
         }
+    }
+
+    /// The log that batches are for; 0: whichever the leader has.
+    pub(super) const fn log(&self) -> u64 {
+        self.log
+    }
+
+    /// Who leads the partition leads this log. If that is another one than before, the topic was deleted
+    /// and created anew: what the old one may have stored fails, and the rest goes to the new one, which
+    /// has seen no sequence of this session. Tells whether there is a rest that changed.
+    pub(super) fn log_is(&mut self, log: u64) -> bool {
+        if log <= self.log {
+            return false;
+        }
+        if std::mem::replace(&mut self.log, log) == 0 {
+            return false;
+        }
+        for batch in &mut self.unacked {
+            if batch.request.take().is_some() {
+                batch.maybe_applied = true;
+            }
+        }
+        self.begin_anew(self.session);
+        true
     }
 
     /// The request of a batch is not waited for any more, because another node leads.
@@ -402,8 +435,12 @@ impl Lane {
     /// Goes on with a new session. A batch that the old one may have stored cannot be repeated
     /// under the new one; it fails.
     pub(super) fn renew(&mut self, session: Session) {
+        self.begin_anew(Some(session));
+    }
+
+    fn begin_anew(&mut self, session: Option<Session>) {
         let renewed = std::mem::take(&mut self.unacked);
-        self.session = Some(session);
+        self.session = session;
         self.next_sequence = 0;
         self.broken = false;
         self.retry_at = None;
@@ -417,7 +454,9 @@ impl Lane {
                 continue;
             }
             batch.sequence = self.next_sequence;
-            batch.bytes = restamp(&batch.bytes, session, batch.sequence);
+            if let Some(session) = session {
+                batch.bytes = restamp(&batch.bytes, session, batch.sequence);
+            }
             self.next_sequence = advance(batch.sequence, batch.records);
             self.unacked.push_back(batch);
         }

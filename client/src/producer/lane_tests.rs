@@ -302,3 +302,55 @@ fn records_for_a_topic_that_is_gone_fail_soon() {
     assert!(!bench.lane.has_work());
     assert_eq!(bench.lane.take_freed(), 7 * 50);
 }
+
+/// Seed 221 of the simulator: the sequences of a topic that was deleted mean nothing in the next one of its
+/// name.
+#[test]
+fn a_topic_that_is_created_anew_gets_what_the_old_one_cannot_have() {
+    let mut bench = Bench::new(true);
+    assert!(!bench.lane.log_is(5), "the first that is heard of");
+    let deliveries: Vec<_> = (0..5).map(|_| bench.push()).collect();
+    let sent = bench.send();
+    bench.lane.stored(sent[0].0, Offset(3));
+    // The second may be stored, the third is on its way, the others were refused.
+    bench.fail(sent[1].0, ErrorCode::NotLeader, true);
+    for refused in &sent[3..] {
+        bench.fail(refused.0, ErrorCode::TopicDeleted, false);
+    }
+    assert!(!bench.lane.log_is(4), "an earlier topic");
+    assert!(!bench.lane.log_is(5));
+    assert!(bench.lane.log_is(9));
+    assert_eq!(bench.lane.log(), 9);
+    for unsure in &deliveries[1..3] {
+        let error = unsure.poll_now().unwrap().unwrap_err();
+        assert!(!error.has_no_side_effects(), "{error}");
+    }
+    let again = bench.send();
+    assert_eq!(sequences(&again), [0, 1]);
+    assert_eq!([again[0].0, again[1].0], [sent[3].0, sent[4].0]);
+    bench.lane.stored(again[0].0, Offset(0));
+    assert_eq!(deliveries[3].poll_now().unwrap().unwrap().offset, Offset(0));
+}
+
+/// Without a later topic of its name, what was meant for the deleted one fails.
+#[test]
+fn a_batch_for_a_deleted_topic_waits_for_another_one_or_fails() {
+    for maybe_applied in [false, true] {
+        let mut bench = Bench::new(true);
+        let _first = bench.lane.log_is(5);
+        let delivery = bench.push();
+        let sent = bench.send();
+        bench.fail(sent[0].0, ErrorCode::NotLeader, maybe_applied);
+        bench.fail(sent[0].0, ErrorCode::TopicDeleted, false);
+        let ended = delivery.poll_now();
+        if maybe_applied {
+            let error = ended.unwrap().unwrap_err();
+            assert_eq!(error.code(), Some(ErrorCode::TopicDeleted));
+            assert!(!error.has_no_side_effects());
+        } else {
+            assert!(ended.is_none());
+            let waits = bench.lane.next(bench.now, RULES, &mut bench.ids);
+            assert!(matches!(waits, Step::WaitUntil(_)), "{waits:?}");
+        }
+    }
+}

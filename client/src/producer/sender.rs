@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use seriatim_proto::{ids::Offset, v1};
+use seriatim_proto::{
+    ids::Offset,
+    v1::{self, ErrorCode},
+};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
@@ -221,7 +224,10 @@ impl Sender {
         };
         let (topic, partition) = (Arc::clone(&lane.queue.topic), lane.queue.partition);
         let metadata = self.client.metadata();
-        let Some(leader) = metadata.leader(&topic, partition) else {
+        let leader = metadata.leader(&topic, partition);
+        // One of an earlier topic leads nothing that the batches are for.
+        let leader = leader.filter(|leader| leader.log == 0 || leader.log >= lane.log());
+        let Some(leader) = leader else {
             // It may have been forgotten, and created anew since.
             metadata.follow(&topic);
             lane.partition_is(metadata.missing(&topic, partition), now);
@@ -230,6 +236,12 @@ impl Sender {
             return None;
         };
         lane.partition_is(None, now);
+        if lane.log_is(leader.log) {
+            // What is left of the batches has other sequences.
+            self.timers.push(Reverse((now, id)));
+            return None;
+        }
+        let log_id = lane.log();
         let batch = lane.batch_mut(batch_id)?;
         // Taken for this round; `send_all` names the request.
         batch.request = Some(0);
@@ -238,6 +250,7 @@ impl Sender {
             partition,
             record_batch: batch.bytes.clone(),
             expected_end_offset: None,
+            log_id,
         };
         Some(Outgoing {
             lane: id,
@@ -388,8 +401,11 @@ impl Sender {
         {
             metadata.note_leader(&topic, partition, hint);
         }
+        if error.code() == Some(ErrorCode::TopicDeleted) {
+            metadata.log_deleted(&topic, partition, lane.log());
+        }
         let leader = metadata.leader(&topic, partition);
-        let elsewhere = leader.is_some_and(|l| l.node != asked.node && l.epoch > asked.epoch);
+        let elsewhere = leader.is_some_and(|leader| leader.took_over_from(asked));
         if !elsewhere && error.is_retryable() {
             metadata.want_refresh();
         }
@@ -408,7 +424,7 @@ impl Sender {
                 };
                 let leader = metadata.leader(&lane.queue.topic, lane.queue.partition);
                 let old = &request.leader;
-                let moved = leader.is_some_and(|l| l.node != old.node && l.epoch > old.epoch);
+                let moved = leader.is_some_and(|leader| leader.took_over_from(old));
                 let current = lane.batch_mut(batch_id);
                 let current = current.is_some_and(|b| b.request == Some(correlation_id));
                 if moved && current && lane.is_idempotent() {
@@ -419,7 +435,7 @@ impl Sender {
         for (&id, lane) in &mut self.lanes {
             if lane.has_work() {
                 let leader = metadata.leader(&lane.queue.topic, lane.queue.partition);
-                lane.leader_is(leader.map_or(i32::MIN, |l| l.epoch));
+                lane.leader_is(leader.map_or((0, i32::MIN), |leader| leader.term()));
                 let _new = look_at.insert(id);
             }
         }

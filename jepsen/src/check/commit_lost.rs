@@ -1,10 +1,10 @@
 //! P4: a committed offset stays and never moves by itself: whoever asks after a commit was acknowledged,
 //! or after somebody saw it, is told that offset or a later one.
 //!
-//! Where somebody outside of the group set the offset, it may have been set back; such keys are left to
-//! `commit-author`.
+//! Where somebody outside of the group set the offset after others had, it may have been set back; such
+//! keys are left to `commit-author`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use super::{
     Checker,
@@ -12,7 +12,7 @@ use super::{
     finder::Finder,
     highest::Highest,
 };
-use crate::history::{Key, Kind, Workload};
+use crate::history::{Commit, Key, Kind, Workload};
 
 pub(super) const CHECKER: Checker = Checker {
     name: "commit-lost",
@@ -24,15 +24,34 @@ pub(super) const CHECKER: Checker = Checker {
 /// A group and a key.
 pub(super) type Place<'a> = (&'a str, Key);
 
-/// Where somebody outside of the group committed, which may set it back.
-pub(super) fn set_from_outside<'a>(facts: &Facts<'a>) -> HashMap<Place<'a>, u64> {
-    let mut out = HashMap::new();
-    let outside = facts.commits.iter();
-    for (op, commit) in outside.filter(|(_, commit)| commit.member.is_empty()) {
+/// Where somebody outside of the group committed, which may set it back. Whoever committed there before
+/// anybody else did set nothing back.
+pub(super) fn set_from_outside<'a>(facts: &Facts<'a>) -> HashSet<Place<'a>> {
+    let mut begun: Vec<(u64, Option<u64>, &'a Commit)> = Vec::new();
+    for (op, commit) in &facts.commits {
+        let acknowledged = op.completed.filter(|end| end.kind == Kind::Ok);
+        begun.push((op.invoked.index, acknowledged.map(|end| end.index), *commit));
+    }
+    begun.sort_unstable_by_key(|(invoked, ..)| *invoked);
+    // What came first, and the entry that tells that it had happened.
+    let mut first: HashMap<Place<'a>, Option<u64>> = HashMap::new();
+    let mut out = HashSet::new();
+    for (invoked, acknowledged, commit) in begun {
+        let outside = commit.member.is_empty();
         for &key in commit.offsets.keys() {
-            let _first = out
-                .entry((commit.group.as_str(), key))
-                .or_insert(op.invoked.index);
+            let place = (commit.group.as_str(), key);
+            match first.entry(place) {
+                Entry::Vacant(none) => {
+                    let over = if outside { acknowledged } else { Some(0) };
+                    let _first = none.insert(over);
+                }
+                Entry::Occupied(first) => {
+                    let over = first.get().is_some_and(|over| over < invoked);
+                    if outside || !over {
+                        let _new = out.insert(place);
+                    }
+                }
+            }
         }
     }
     out
@@ -47,7 +66,7 @@ fn check(facts: &Facts<'_>, finder: &mut Finder) {
         };
         for (&key, &seen) in &committed.offsets {
             let place = (committed.group.as_str(), key);
-            if outside.contains_key(&place) {
+            if outside.contains(&place) {
                 continue;
             }
             let least = known.get(&place);

@@ -31,7 +31,7 @@ fn check(facts: &Facts<'_>, finder: &mut Finder) {
     for (end, op, commit) in acknowledged {
         for (&key, &offset) in &commit.offsets {
             let place = (commit.group.as_str(), key);
-            if outside.contains_key(&place) {
+            if outside.contains(&place) {
                 continue;
             }
             let known = known.entry(place).or_default();

@@ -1,8 +1,14 @@
 //! A send on condition lands exactly where it demanded, or not at all; it is refused only where the log
 //! ended elsewhere.
+//!
+//! A log that has outgrown the demanded end never ends there again, so that any replica may say so, by
+//! what it knows. That a log is still shorter only a leader that is one can say: none may who does not
+//! know what somebody was told before the send.
 
-use super::{Checker, facts::Facts, finder::Finder};
-use crate::history::{Kind, Workload};
+use std::collections::HashMap;
+
+use super::{Checker, facts::Facts, finder::Finder, highest::Highest};
+use crate::history::{Key, Kind, Workload};
 
 pub(super) const CHECKER: Checker = Checker {
     name: "conditional-append",
@@ -12,6 +18,7 @@ pub(super) const CHECKER: Checker = Checker {
 };
 
 fn check(facts: &Facts<'_>, finder: &mut Finder) {
+    let told = told(facts);
     for sent in &facts.sends {
         let Some(expected) = sent.send.expected_end else {
             continue;
@@ -31,6 +38,38 @@ fn check(facts: &Facts<'_>, finder: &mut Finder) {
                     format!("{what} on condition that it ends at {expected}, refused as it does");
                 (text, sent.ops())
             });
+            let known = told.get(&sent.send.key);
+            let known = known.and_then(|known| known.before(sent.op.invoked.index));
+            let true_end = found > expected || known.is_none_or(|&(_, known)| known <= found);
+            finder.expect(true_end, || {
+                let what = facts.describe(sent);
+                let (index, known) = known.copied().unwrap_or_default();
+                let text = format!(
+                    "{what} on condition that it ends at {expected}, refused as it ended at {found}; \
+                     it was known to reach {known}"
+                );
+                (text, [vec![index], sent.ops()].concat())
+            });
         }
     }
+}
+
+/// How far each log was said to be committed by anybody, entry by entry.
+fn told(facts: &Facts<'_>) -> HashMap<Key, Highest<i64>> {
+    let mut notes: Vec<(u64, Key, i64)> = Vec::new();
+    for sent in &facts.sends {
+        let end = sent.acknowledged().map(|base| base + sent.len());
+        let by = sent.op.completed.zip(end);
+        notes.extend(by.map(|(op, end)| (op.index, sent.send.key, end)));
+    }
+    for polled in &facts.polls {
+        let high = polled.read.high_watermark;
+        notes.extend(high.map(|high| (polled.completed.index, polled.key, high)));
+    }
+    notes.sort_unstable();
+    let mut out: HashMap<Key, Highest<i64>> = HashMap::new();
+    for (index, key, high) in notes {
+        out.entry(key).or_default().note(index, high);
+    }
+    out
 }

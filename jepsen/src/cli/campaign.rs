@@ -11,7 +11,7 @@ use seriatim_jepsen::{
 use tokio::runtime::Builder;
 
 use super::{
-    Clean, Outcome,
+    Clean, Outcome, mixes,
     plan::{Given, Plan},
     progress::Progress,
     sim::seeds,
@@ -24,12 +24,13 @@ const TOLD_MAX: usize = 20;
 #[command(after_help = "Examples:\n  \
     seriatim-jepsen campaign --seeds 0..20000 --out /var/tmp/campaign\n  \
     seriatim-jepsen campaign --summary /var/tmp/campaign\n  \
+    seriatim-jepsen campaign --live --bin target/release/seriatim --out /var/tmp/live\n  \
     seriatim-jepsen campaign --summary /tmp/live-1 /tmp/live-2\n\n\
     A campaign that was stopped goes on when the same command is given again.")]
 pub(crate) struct Args {
     /// Seeds, the last one excluded.
     #[arg(long, value_parser = seeds, value_name = "A..B", requires = "out",
-          required_unless_present = "summary")]
+          required_unless_present_any = ["summary", "live"])]
     seeds: Option<Range<u64>>,
     #[command(flatten)]
     plan: Plan,
@@ -45,12 +46,15 @@ pub(crate) struct Args {
     /// Run nothing; print tables of these campaigns, and of these directories of runs, in Markdown.
     #[arg(long, num_args = 1.., value_name = "DIR", conflicts_with = "seeds")]
     summary: Vec<PathBuf>,
+    #[command(flatten)]
+    mixes: mixes::Args,
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
-    match &args.seeds {
-        Some(seeds) => sit(args, seeds.clone()),
-        None => summary(&args.summary),
+    match (&args.seeds, &args.given.out) {
+        (Some(seeds), _) => sit(args, seeds.clone()),
+        (None, Some(dir)) if args.mixes.live => mixes::run(&args.mixes, dir),
+        _ => summary(&args.summary),
     }
 }
 
@@ -134,7 +138,7 @@ fn summary(dirs: &[PathBuf]) -> Outcome {
         }
     }
     if !runs.is_empty() {
-        clean &= runs.iter().all(|run| run.verdict.holds);
+        clean &= runs.iter().all(Run::is_clean);
         println!("{}", of_runs(&runs));
     }
     Ok(Clean(clean))

@@ -2,7 +2,7 @@
 #![expect(clippy::print_stdout, reason = "results go to standard output")]
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::BufWriter,
     path::{Path, PathBuf},
     time::Duration,
@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context as _;
 use seriatim_jepsen::{
     check::check,
-    live::{self, Options, Outcome as Run, schedule},
+    live::{self, Notes, Options, Outcome as Run, schedule},
     report,
 };
 
@@ -72,13 +72,7 @@ pub(crate) fn run(args: Args, seed: Option<u64>, given: Given) -> Outcome {
 
 /// Writes what the run leaves, and prints what it came to.
 fn judge(out: &Path, run: Run) -> Outcome {
-    let Run {
-        history,
-        struck,
-        skipped,
-        left_out,
-        failures,
-    } = run;
+    let Run { history, notes } = run;
     let path = out.join("history.jsonl");
     let what = || format!("write {}", path.display());
     history.save(&path).with_context(what)?;
@@ -88,21 +82,32 @@ fn judge(out: &Path, run: Run) -> Outcome {
     history.write_edn(BufWriter::new(file)).with_context(what)?;
     let verdict = check(&history);
     report::save(out, &history, &verdict)?;
-    for why in &left_out {
-        println!("left out: {why}");
-    }
-    println!("{struck} faults, {skipped} left out because another one had the node");
+    // The last file: a run that has it is complete.
+    let path = out.join(Notes::FILE);
+    fs::write(&path, serde_json::to_string_pretty(&notes)?)
+        .with_context(|| format!("write {}", path.display()))?;
+    print(&notes);
     println!("{}", report::table(&verdict, &history.ops));
     for finding in &verdict.checkers {
         for (name, value) in &finding.figures {
             println!("{}: {name} {value:.3}", finding.name);
         }
     }
-    for failure in &failures {
+    for failure in &notes.failures {
         println!("FAILED {failure}");
     }
-    if !failures.is_empty() {
+    if !notes.failures.is_empty() {
         println!("the run proves nothing: a fault was not what it should have been");
     }
-    Ok(Clean(verdict.holds && failures.is_empty()))
+    Ok(Clean(verdict.holds && notes.failures.is_empty()))
+}
+
+fn print(notes: &Notes) {
+    for why in &notes.left_out {
+        println!("left out: {why}");
+    }
+    println!(
+        "{} faults, {} left out because another one had the node",
+        notes.struck, notes.skipped
+    );
 }

@@ -7,6 +7,7 @@ mod campaign;
 mod check;
 mod disk;
 mod live;
+mod mixes;
 mod mutants;
 mod plan;
 mod progress;

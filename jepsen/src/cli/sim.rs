@@ -62,6 +62,9 @@ pub(crate) struct Args {
     /// Pass over the seeds in which clients of the real library work over gRPC, a third of all.
     #[arg(long, conflicts_with = "seed")]
     no_real_clients: bool,
+    /// Run those seeds only.
+    #[arg(long, conflicts_with_all = ["seed", "no_real_clients"])]
+    only_real_clients: bool,
     /// Do not look for the least that must be broken for a seed to fail.
     #[arg(long)]
     no_shrink: bool,
@@ -70,12 +73,13 @@ pub(crate) struct Args {
 impl Args {
     /// Whether a seed of the range is run.
     fn runs(&self, seed: u64) -> bool {
-        !(self.no_real_clients && Options::default().of_seed(seed).real)
+        let real = Options::default().of_seed(seed).real;
+        !(self.no_real_clients && real || self.only_real_clients && !real)
     }
 
     /// How many of them are.
     fn count(&self, seeds: &Range<u64>) -> u64 {
-        if self.no_real_clients {
+        if self.no_real_clients || self.only_real_clients {
             let count = seeds.clone().filter(|&seed| self.runs(seed)).count();
             return u64::try_from(count).unwrap_or(u64::MAX);
         }

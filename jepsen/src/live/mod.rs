@@ -28,5 +28,5 @@ mod wait;
 pub use self::{
     net::Rule,
     options::Options,
-    run::{Outcome, run},
+    run::{Notes, Outcome, run},
 };

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use seriatim_client::Client;
 use seriatim_runtime::clock::{self, Instant};
 use tokio::task::JoinSet;
@@ -52,11 +53,19 @@ const WORKLOADS: [Workload; 10] = [
     Workload::Recover,
 ];
 
-/// What a run came to, besides its history.
+/// What a run came to.
 #[derive(Debug)]
 pub struct Outcome {
     /// What happened.
     pub history: History,
+    /// What the history does not tell.
+    pub notes: Notes,
+}
+
+/// What the history of a run does not tell, as it stands in `run.json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notes {
     /// Faults made.
     pub struck: usize,
     /// Faults left out because another one had the node.
@@ -65,6 +74,11 @@ pub struct Outcome {
     pub left_out: Vec<String>,
     /// Why the run proves nothing, even if no promise was broken.
     pub failures: Vec<String>,
+}
+
+impl Notes {
+    /// The name of the file.
+    pub const FILE: &str = "run.json";
 }
 
 /// Makes a run.
@@ -76,13 +90,24 @@ pub async fn run(options: Options) -> anyhow::Result<Outcome> {
     let janitor = Janitor::new()?;
     let ended = play(&options, &folder, &janitor).await;
     janitor.clean();
+    // Nobody can tell what is what in the bytes of a disk that has ended.
+    remove(&folder.join("disks"))?;
     let outcome = ended?;
-    let data = folder.join("data");
-    let tidy = outcome.failures.is_empty() && !has_impossible(&outcome.history.ops);
-    if tidy && data.is_dir() {
-        std::fs::remove_dir_all(&data).with_context(|| format!("remove {}", data.display()))?;
+    let tidy = outcome.notes.failures.is_empty() && !has_impossible(&outcome.history.ops);
+    if tidy {
+        remove(&folder.join("data"))?;
     }
     Ok(outcome)
+}
+
+/// Removes a folder, if it is there.
+fn remove(folder: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn has_impossible(ops: &[Op]) -> bool {
@@ -104,30 +129,31 @@ fn prepare(out: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// The network, and the nemeses that are possible in it.
-async fn network(
-    options: &Options,
-    janitor: &Janitor,
-    left_out: &mut Vec<String>,
-) -> anyhow::Result<Network> {
+async fn network(options: &Options, janitor: &Janitor, left_out: &mut Vec<String>) -> Network {
     let obstacle = if options.loopback {
         Some("asked to stay on loopback".to_owned())
     } else {
         net::obstacle()
     };
-    let Some(why) = obstacle else {
-        return Network::namespaces(janitor.clone()).await;
+    let why = match obstacle {
+        Some(why) => why,
+        None => match Network::namespaces(janitor.clone()).await {
+            Ok(network) => return network,
+            // Root need not be allowed to, as in a container.
+            Err(error) => format!("{error:#}"),
+        },
     };
     left_out.push(format!(
         "network namespaces: {why}; nodes are on loopback, behind a proxy"
     ));
-    Ok(Network::loopback())
+    Network::loopback()
 }
 
 async fn play(options: &Options, folder: &Path, janitor: &Janitor) -> anyhow::Result<Outcome> {
     let mut left_out = Vec::new();
     net::leftovers::unmount().await?;
     let newest = binary::find(options.binary.as_deref())?;
-    let network = network(options, janitor, &mut left_out).await?;
+    let network = network(options, janitor, &mut left_out).await;
     let kinds = possible(&options.kinds, &network, &mut left_out);
     let has = |kind| kinds.contains(&kind);
     let oldest = match &options.old_binary {
@@ -380,10 +406,12 @@ impl<'a> Run<'a> {
                 header,
                 ops: self.recorder.take(),
             },
-            struck,
-            skipped,
-            left_out,
-            failures: all,
+            notes: Notes {
+                struck,
+                skipped,
+                left_out,
+                failures: all,
+            },
         })
     }
 }

@@ -168,7 +168,7 @@ impl Client {
                 topic: topic.to_owned(),
                 partition,
                 offset,
-                max_bytes: 0,
+                ..v1::FetchPartition::default()
             }],
             max_wait_ms: 100,
             ..v1::FetchRequest::default()
@@ -267,6 +267,7 @@ pub fn encode(
         partition,
         record_batch: builder.finish(stamp).unwrap_or_default(),
         expected_end_offset,
+        ..v1::PartitionBatch::default()
     }
 }
 

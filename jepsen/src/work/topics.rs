@@ -144,7 +144,7 @@ impl Life<'_> {
     fn expect_documented(&self, what: &str, error: &ClientError) {
         let gone = matches!(
             error.code(),
-            Some(ErrorCode::UnknownTopic | ErrorCode::UnknownPartition)
+            Some(ErrorCode::UnknownTopic | ErrorCode::UnknownPartition | ErrorCode::TopicDeleted)
         );
         // A node that is behind may still know the last topic of this name, which had fewer partitions.
         let former = self.partitions > 1 && error.code() == Some(ErrorCode::UnknownPartition);

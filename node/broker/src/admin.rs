@@ -48,6 +48,7 @@ impl Broker {
             topic_id: topic.id.clone(),
             partitions: i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
             replication_factor: topic.replication_factor,
+            log_id: topic.partitions.first().map_or(0, |first| first.group.0),
         })
     }
 

@@ -7,7 +7,7 @@ use seriatim_groups::Groups;
 use seriatim_partition::Partition;
 use seriatim_proto::{
     error::ErrorCode,
-    ids::{LeaderEpoch, NodeId, PartitionId, TopicPartition},
+    ids::{GroupId, LeaderEpoch, NodeId, PartitionId, TopicPartition},
     v1,
 };
 use seriatim_runtime::{
@@ -81,8 +81,22 @@ impl Broker {
 
     /// The open partition of that name, or why there is none here.
     pub(crate) fn partition(&self, topic: &str, partition: i32) -> Result<Partition, v1::Error> {
+        self.partition_of(topic, partition, ANY_LOG)
+    }
+
+    /// The same, only if the partition's log is the one that is meant: a topic that is created under the
+    /// name of one that was deleted has others.
+    pub(crate) fn partition_of(
+        &self,
+        topic: &str,
+        partition: i32,
+        log_id: u64,
+    ) -> Result<Partition, v1::Error> {
         let tp = TopicPartition::new(topic, PartitionId(partition));
-        if let Some(open) = self.cluster.partition(&tp) {
+        let meant = |group: GroupId| log_id == ANY_LOG || group.0 == log_id;
+        // The last one may still be open where the new one is in the image, and the other way round.
+        let open = self.cluster.partition(&tp);
+        if let Some(open) = open.filter(|open| meant(open.group().key().group)) {
             return Ok(open);
         }
         if is_internal(topic) {
@@ -94,6 +108,9 @@ impl Broker {
         // Looked at before the image is: that of a ready node is complete.
         let ready = self.cluster.is_ready();
         let image = self.cluster.image();
+        if !image.partition(&tp).is_some_and(|info| meant(info.group)) && log_id != ANY_LOG {
+            return Err(other_log(topic, log_id >= image.next_group));
+        }
         let Some(known) = image.topics.get(topic) else {
             if !ready {
                 return Err(v1::Error::new(
@@ -149,9 +166,8 @@ impl Broker {
                 format!("partition {tp} has no leader at the moment; try again shortly"),
             );
         };
-        let address = self
-            .cluster
-            .image()
+        let image = self.cluster.image();
+        let address = image
             .node(node)
             .map(|node| node.grpc_addr.clone())
             .unwrap_or_default();
@@ -163,9 +179,32 @@ impl Broker {
             node_id: node.0,
             grpc_address: address,
             leader_epoch: epoch.0,
+            log_id: image.partition(tp).map_or(ANY_LOG, |info| info.group.0),
         });
         error
     }
+}
+
+/// What a request says that does not care which log a partition has.
+const ANY_LOG: u64 = 0;
+
+/// A node does not have the log that is meant under that name: it is `ahead` of what the node has heard,
+/// or the topic was deleted, because the ids of logs are given out in order, and once.
+fn other_log(topic: &str, ahead: bool) -> v1::Error {
+    if ahead {
+        return v1::Error::new(
+            ErrorCode::ReplicaUnavailable,
+            format!("this node has not heard of this topic '{topic}' yet; try again shortly"),
+        );
+    }
+    hit!("broker.topic-deleted");
+    v1::Error::new(
+        ErrorCode::TopicDeleted,
+        format!(
+            "the topic '{topic}' that is meant was deleted; if there is another one of its name, \
+             ask for its partitions"
+        ),
+    )
 }
 
 /// The point in time `ms` from now, at most five minutes; `default_ms` where a request names none.

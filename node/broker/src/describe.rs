@@ -54,6 +54,7 @@ impl Broker {
                 leader_epoch: leader.map_or(-1, |leader| leader.epoch.0),
                 replicas: info.replicas.iter().map(|replica| replica.node.0).collect(),
                 target_replicas: info.target.iter().flatten().map(|r| r.node.0).collect(),
+                log_id: info.group.0,
             }
         });
         v1::Topic {

@@ -56,7 +56,7 @@ impl Broker {
     fn watch(&self, partitions: &[v1::FetchPartition]) -> Vec<Watched> {
         let mut watched = Vec::with_capacity(partitions.len());
         for to in partitions {
-            if let Ok(partition) = self.partition(&to.topic, to.partition) {
+            if let Ok(partition) = self.partition_of(&to.topic, to.partition, to.log_id) {
                 let mut one = Watched {
                     high_watermark: partition.high_watermark(),
                     state: partition.group().state(),
@@ -93,7 +93,7 @@ impl Broker {
     }
 
     async fn read(&self, to: &v1::FetchPartition, max_bytes: usize) -> v1::PartitionFetchResult {
-        let partition = match self.partition(&to.topic, to.partition) {
+        let partition = match self.partition_of(&to.topic, to.partition, to.log_id) {
             Ok(partition) => partition,
             Err(error) => return failed(to, error),
         };

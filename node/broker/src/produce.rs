@@ -129,7 +129,7 @@ impl Broker {
         bytes: Bytes,
         deadline: Instant,
     ) -> Result<seriatim_partition::Appended, v1::Error> {
-        let partition = self.partition(&to.topic, to.partition)?;
+        let partition = self.partition_of(&to.topic, to.partition, to.log_id)?;
         let batch = if mutant::on(Mutant::CrcUncheckedOnReceipt) {
             unchecked(&bytes)
         } else {

@@ -34,7 +34,7 @@ impl Broker {
     pub fn fetch_session(&self, open: v1::FetchStreamOpen) -> Result<FetchSession, v1::Error> {
         Ok(FetchSession {
             broker: self.clone(),
-            partition: self.partition(&open.topic, open.partition)?,
+            partition: self.partition_of(&open.topic, open.partition, open.log_id)?,
             tp: TopicPartition::new(open.topic, PartitionId(open.partition)),
             next: Offset(open.offset),
         })

@@ -28,6 +28,9 @@ impl Broker {
     }
 
     async fn try_trim(&self, request: &v1::TrimPartitionRequest) -> Result<Offset, v1::Error> {
+        let partition = self.partition(&request.topic, request.partition)?;
+        // Looked at last: a node that has just started may not have heard of the level either, but
+        // then it has not heard of the topic.
         let level = self.cluster.image().feature_level;
         if level < LOG_START_LEVEL {
             return Err(v1::Error::new(
@@ -36,7 +39,6 @@ impl Broker {
                  upgrade the others",
             ));
         }
-        let partition = self.partition(&request.topic, request.partition)?;
         let deadline = broker::deadline(request.timeout_ms, DEFAULT_TIMEOUT_MS);
         let trimmed = partition.trim(Offset(request.before), deadline).await;
         trimmed.map_err(|error| {

@@ -304,7 +304,11 @@ fn delete_topic(
             let _ = touched.topics.insert(delete.name.clone());
             Ok(Reply::Done(wire::Done {}))
         }
-        _ => Err(Refusal::UnknownTopic {
+        Some(other) => Err(Refusal::OtherTopic {
+            name: delete.name.clone(),
+            topic_id: other.id.clone(),
+        }),
+        None => Err(Refusal::UnknownTopic {
             name: delete.name.clone(),
         }),
     }

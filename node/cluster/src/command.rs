@@ -117,6 +117,14 @@ pub enum Refusal {
         /// The topic.
         name: String,
     },
+    /// The topic that was meant is gone, and there is another one of its name.
+    #[error("topic '{name}' was deleted, and there is another one of its name")]
+    OtherTopic {
+        /// The name.
+        name: String,
+        /// The identity of the one that there is.
+        topic_id: String,
+    },
     /// Two names that would be one metric name.
     #[error("the name collides with topic '{name}': names must differ in more than '.' and '_'")]
     NameCollision {
@@ -239,6 +247,7 @@ pub enum Refusal {
 
 impl From<Refusal> for wire::Refusal {
     fn from(refusal: Refusal) -> Self {
+        let mut topic = String::new();
         let (kind, name, first, second) = match refusal {
             Refusal::UnknownCommand { version } => (1, String::new(), u64::from(version), 0),
             Refusal::TopicExists { name } => (2, name, 0, 0),
@@ -261,6 +270,10 @@ impl From<Refusal> for wire::Refusal {
                 level,
                 needed,
             } => (18, needed.to_string(), node.0, u64::from(level)),
+            Refusal::OtherTopic { name, topic_id } => {
+                topic = topic_id;
+                (19, name, 0, 0)
+            }
             Refusal::Malformed { what } => (10, what, 0, 0),
         };
         Self {
@@ -268,6 +281,7 @@ impl From<Refusal> for wire::Refusal {
             name,
             first,
             second,
+            topic_id: topic,
         }
     }
 }
@@ -279,6 +293,7 @@ impl From<wire::Refusal> for Refusal {
             name,
             first,
             second,
+            topic_id,
         } = refusal;
         match kind {
             1 => Self::UnknownCommand {
@@ -328,6 +343,7 @@ impl From<wire::Refusal> for Refusal {
                 level: u32::try_from(second).unwrap_or(u32::MAX),
                 needed: name.parse().unwrap_or(u32::MAX),
             },
+            19 => Self::OtherTopic { name, topic_id },
             10 => Self::Malformed { what: name },
             other => Self::Malformed {
                 what: format!("refused by a newer controller for reason {other} ({name})"),
@@ -396,6 +412,10 @@ mod tests {
                 node: NodeId(10),
                 level: 1,
                 needed: 2,
+            },
+            Refusal::OtherTopic {
+                name: "o".into(),
+                topic_id: "u".into(),
             },
             Refusal::Malformed { what: "w".into() },
         ];

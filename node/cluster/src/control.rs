@@ -96,16 +96,26 @@ pub(crate) async fn delete_topic(
     deadline: Instant,
 ) -> Result<(), ClusterError> {
     let known = inner.machine.image().topics.get(name).cloned();
-    let delete = wire::DeleteTopic {
-        name: name.to_owned(),
-        topic_id: known.map(|topic| topic.id.clone()).unwrap_or_default(),
-    };
-    let decided = decide(inner, Command::DeleteTopic(delete), deadline).await?;
-    match decided.reply {
-        // An attempt whose answer was lost has deleted it.
-        Err(Refusal::UnknownTopic { .. }) if decided.repeated => Ok(()),
-        Err(refusal) => Err(refusal.into()),
-        Ok(_) => Ok(()),
+    let mut topic_id = known.map(|topic| topic.id.clone()).unwrap_or_default();
+    loop {
+        let delete = wire::DeleteTopic {
+            name: name.to_owned(),
+            topic_id,
+        };
+        let decided = decide(inner, Command::DeleteTopic(delete), deadline).await?;
+        match decided.reply {
+            // An attempt whose answer was lost has deleted it.
+            Err(Refusal::UnknownTopic { .. } | Refusal::OtherTopic { .. }) if decided.repeated => {
+                return Ok(());
+            }
+            // This node is behind, and named a topic that was deleted before it was asked.
+            Err(Refusal::OtherTopic { topic_id: now, .. }) => {
+                hit!("cluster.delete.other");
+                topic_id = now;
+            }
+            Err(refusal) => return Err(refusal.into()),
+            Ok(_) => return Ok(()),
+        }
     }
 }
 

@@ -147,7 +147,7 @@ impl Refusal {
         match self {
             Self::UnknownCommand { .. } | Self::TooOld { .. } => ErrorCode::UnsupportedVersion,
             Self::TopicExists { .. } => ErrorCode::TopicExists,
-            Self::UnknownTopic { .. } => ErrorCode::UnknownTopic,
+            Self::UnknownTopic { .. } | Self::OtherTopic { .. } => ErrorCode::UnknownTopic,
             Self::UnknownPartition { .. } => ErrorCode::UnknownPartition,
             Self::Outdated => ErrorCode::NoController,
             Self::NameCollision { .. } => ErrorCode::InvalidTopicName,

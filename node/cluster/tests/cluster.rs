@@ -207,6 +207,31 @@ async fn deleted_topics_leave_nothing_behind() {
     nodes.stop_all().await;
 }
 
+/// Seeds 56 and 299 of the simulator: the node that is asked for the deletion has not heard yet that
+/// the topic was deleted and created anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_behind_deletes_the_topic_that_there_is() {
+    let mut nodes = Nodes::new(3);
+    nodes.start_all().await;
+    let controller = nodes.controller().await;
+    let behind = if controller == 1 { 2 } else { 1 };
+    let (ahead, behind) = (nodes.cluster(controller), nodes.cluster(behind));
+    let create = || ahead.create_topic(topic("t", 1, 1), deadline());
+    for round in 0..20 {
+        let first = create().await.unwrap().id.clone();
+        eventually("the other node knows the topic", || {
+            let image = behind.image();
+            image.topics.get("t").is_some_and(|known| known.id == first)
+        })
+        .await;
+        ahead.delete_topic("t", deadline()).await.unwrap();
+        let _second = create().await.unwrap();
+        let deleted = behind.delete_topic("t", deadline()).await;
+        assert!(deleted.is_ok(), "round {round}: {deleted:?}");
+    }
+    nodes.stop_all().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changed_settings_reach_open_partitions() {
     let mut nodes = Nodes::new(3);

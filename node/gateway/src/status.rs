@@ -20,9 +20,10 @@ pub(crate) fn of(error: &v1::Error) -> Status {
         | ErrorCode::InvalidGroup
         | ErrorCode::InvalidSetting => Code::InvalidArgument,
         ErrorCode::UnsupportedVersion => Code::Unimplemented,
-        ErrorCode::UnknownTopic | ErrorCode::UnknownPartition | ErrorCode::UnknownGroup => {
-            Code::NotFound
-        }
+        ErrorCode::UnknownTopic
+        | ErrorCode::UnknownPartition
+        | ErrorCode::TopicDeleted
+        | ErrorCode::UnknownGroup => Code::NotFound,
         ErrorCode::TopicExists => Code::AlreadyExists,
         ErrorCode::OffsetOutOfRange => Code::OutOfRange,
         ErrorCode::NotEnoughNodes

@@ -33,6 +33,7 @@ pub(crate) fn not_coordinator(cluster: &Cluster, shard: u32) -> v1::Error {
         node_id: leader.node.0,
         grpc_address: address,
         leader_epoch: leader.epoch.0,
+        ..v1::LeaderHint::default()
     });
     error
 }

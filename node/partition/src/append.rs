@@ -14,7 +14,7 @@ use seriatim_runtime::{
 };
 use tokio::{
     sync::{MutexGuard, futures::Notified, watch},
-    time::Instant,
+    time::{Instant, error::Elapsed},
 };
 
 use crate::{
@@ -99,6 +99,9 @@ impl Partition {
         let mut state = self.inner.state.clone();
         let mut order = Some(self.in_order(request.deadline).await?);
         let mut gap_ends = None;
+        // Whether a majority has confirmed, since the batch came, that this replica leads: what it knows
+        // about producers and about the end of the log is the truth then.
+        let mut confirmed = false;
         loop {
             let changed = machine.progress().notified();
             tokio::pin!(changed);
@@ -106,12 +109,9 @@ impl Partition {
             let _ = changed.as_mut().enable();
             let term = leading(&state.borrow_and_update()).map_err(AppendError::from)?;
             let decision = machine.decide(term, &header, request.expected_end);
-            let mut give_up = (
-                request.deadline,
-                AppendError::Timeout {
-                    maybe_applied: false,
-                },
-            );
+            // Until when a change may still help, and the answer after that.
+            let mut until = request.deadline;
+            let mut refusal = None;
             match decision {
                 Some(Decision::Submit(ticket)) => {
                     return self.submit(ticket, term, request.batch).await;
@@ -125,19 +125,19 @@ impl Partition {
                 }
                 Some(Decision::WrongEnd(actual)) => {
                     hit!("partition.append.wrong-end");
-                    return Err(AppendError::WrongEndOffset {
-                        expected: request.expected_end.unwrap_or_default(),
-                        actual,
-                    });
+                    let expected = request.expected_end.unwrap_or_default();
+                    // A log only grows: what ends behind it here does so everywhere.
+                    confirmed |= expected < actual;
+                    until = clock::now();
+                    refusal = Some(AppendError::WrongEndOffset { expected, actual });
                 }
                 Some(Decision::Refuse(error)) => {
                     hit!("partition.append.refused");
-                    return Err(AppendError::sequence(error, &header));
+                    until = clock::now();
+                    refusal = Some(AppendError::sequence(error, &header));
                 }
                 // Others must not overtake: nothing may be submitted until all is answered.
-                Some(Decision::Wait(Wait::Drain)) | None => {
-                    hit!("partition.append.drained");
-                }
+                Some(Decision::Wait(Wait::Drain)) | None => hit!("partition.append.drained"),
                 Some(Decision::Wait(Wait::InFlight)) => {
                     hit!("partition.append.in-flight");
                     order = None;
@@ -147,23 +147,49 @@ impl Partition {
                     order = None;
                     let ends = *gap_ends.get_or_insert_with(|| clock::now() + GAP_PATIENCE);
                     if ends < request.deadline {
-                        give_up = (ends, AppendError::sequence(error, &header));
+                        until = ends;
+                        refusal = Some(AppendError::sequence(error, &header));
                     }
                 }
             }
-            wait(changed, &mut state, give_up).await?;
+            if wait(changed, &mut state, until).await.is_err() {
+                match refusal {
+                    None => return Err(not_in_time()),
+                    Some(refusal) if confirmed => return Err(refusal),
+                    Some(_) => {
+                        // Others need not wait for the answers of the replicas.
+                        order = None;
+                        self.confirm(request.deadline).await?;
+                        confirmed = true;
+                    }
+                }
+            }
             if order.is_none() {
                 order = Some(self.in_order(request.deadline).await?);
             }
         }
     }
 
+    /// Asks a majority whether this replica still leads. One that was replaced and does not know would
+    /// refuse for good, by what it knew then, what its successor takes.
+    async fn confirm(&self, deadline: Instant) -> Result<(), AppendError> {
+        let barrier = self.inner.group.read_barrier();
+        match clock::timeout_at(deadline, barrier).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                hit!("partition.append.unconfirmed");
+                tracing::debug!(partition = %self.inner.name, %error, "leadership is not confirmed");
+                let _term = leading(&self.inner.state.borrow())?;
+                Err(AppendError::NoMajority)
+            }
+            Err(_elapsed) => Err(not_in_time()),
+        }
+    }
+
     async fn in_order(&self, deadline: Instant) -> Result<MutexGuard<'_, ()>, AppendError> {
         clock::timeout_at(deadline, self.inner.order.lock())
             .await
-            .map_err(|_elapsed| AppendError::Timeout {
-                maybe_applied: false,
-            })
+            .map_err(|_elapsed| not_in_time())
     }
 
     /// Submits a batch; the caller holds the order.
@@ -222,8 +248,8 @@ impl Partition {
 async fn wait(
     changed: std::pin::Pin<&mut Notified<'_>>,
     state: &mut watch::Receiver<GroupState>,
-    (until, error): (Instant, AppendError),
-) -> Result<(), AppendError> {
+    until: Instant,
+) -> Result<(), Elapsed> {
     let any = async {
         tokio::select! {
             biased;
@@ -232,9 +258,7 @@ async fn wait(
             () = changed => {}
         }
     };
-    clock::timeout_at(until, any)
-        .await
-        .map_err(|_elapsed| error)
+    clock::timeout_at(until, any).await
 }
 
 /// A submission without an answer. However it ends, the sequencer hears of it.
@@ -254,9 +278,7 @@ impl InFlight {
     ) -> Result<Offset, AppendError> {
         let term = partition.inner.state.borrow().term;
         let Some(pending) = self.pending.as_mut() else {
-            return Err(AppendError::Timeout {
-                maybe_applied: false,
-            });
+            return Err(not_in_time());
         };
         let answer = clock::timeout_at(deadline, pending)
             .await
@@ -331,6 +353,13 @@ impl From<NotLeading> for AppendError {
                 maybe_applied: false,
             },
         }
+    }
+}
+
+/// The batch was not submitted before its deadline.
+fn not_in_time() -> AppendError {
+    AppendError::Timeout {
+        maybe_applied: false,
     }
 }
 

@@ -108,3 +108,53 @@ async fn of_concurrent_conditional_appends_exactly_one_wins() {
     }
     nodes.stop().await;
 }
+
+/// Seeds 132 and 284 of the simulator: a leader that was cut off told a producer that batches were
+/// missing, which its successor had stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_without_a_majority_refuses_nothing_for_good() {
+    let mut nodes = Nodes::start(3).await;
+    let leader = nodes.leader().await;
+    let partition = nodes.running[&leader].partition.clone();
+    for sequence in 0..2 {
+        let one = batch(&["x"], Some((1, sequence)));
+        let _stored = append(&partition, one).await.unwrap();
+    }
+    let expecting = |end: i64| Append {
+        expected_end: Some(Offset(end)),
+        ..request(batch(&["y"], None))
+    };
+    // With a majority it knows better than the producer.
+    let refused = append(&partition, batch(&["x"], Some((1, 5)))).await;
+    assert!(
+        matches!(refused, Err(AppendError::OutOfOrderSequence { .. })),
+        "{refused:?}"
+    );
+    let refused = partition.append(expecting(5)).await;
+    assert!(
+        matches!(refused, Err(AppendError::WrongEndOffset { .. })),
+        "{refused:?}"
+    );
+    let others: Vec<usize> = nodes.running.keys().copied().collect();
+    for other in others.into_iter().filter(|other| *other != leader) {
+        nodes.stop_node(other).await;
+    }
+    let unsure = |answer: &Result<_, AppendError>| {
+        matches!(
+            answer,
+            Err(AppendError::NoMajority | AppendError::NotLeader { .. })
+        )
+    };
+    let refused = append(&partition, batch(&["x"], Some((1, 5)))).await;
+    assert!(unsure(&refused), "{refused:?}");
+    let refused = partition.append(expecting(5)).await;
+    assert!(unsure(&refused), "{refused:?}");
+    // What the log has outgrown, it has outgrown whoever leads.
+    let refused = partition.append(expecting(1)).await;
+    assert!(
+        matches!(refused, Err(AppendError::WrongEndOffset { .. })) || unsure(&refused),
+        "{refused:?}"
+    );
+    drop(partition);
+    nodes.stop().await;
+}

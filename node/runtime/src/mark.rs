@@ -28,12 +28,20 @@ macro_rules! hit {
 }
 
 /// Every branch, by name.
-pub const MARKS: [Mark; 81] = [
+pub const MARKS: [Mark; 84] = [
     mark("broker.not-leader", "a client was sent to another node"),
     mark("broker.overloaded", "an append found no room in memory"),
     mark(
+        "broker.topic-deleted",
+        "a client meant a topic that was deleted",
+    ),
+    mark(
         "cluster.command.repeated",
         "a command to the controller was sent again",
+    ),
+    mark(
+        "cluster.delete.other",
+        "a node that was behind meant a topic that was deleted before",
     ),
     mark(
         "cluster.founding.resumed",
@@ -194,6 +202,10 @@ pub const MARKS: [Mark; 81] = [
     mark(
         "partition.append.refused",
         "a batch was refused for its sequence number",
+    ),
+    mark(
+        "partition.append.unconfirmed",
+        "a refusal was held back, as no majority confirmed that the replica leads",
     ),
     mark(
         "partition.append.wrong-end",

@@ -36,6 +36,7 @@ use crate::{
     file::{self, FileKind},
     handles::Handles,
     log::LogInner,
+    meta::Room,
     progress::Progress,
     rolled::Rolled,
     scrub::Scrubber,
@@ -49,7 +50,7 @@ pub(crate) const FORMAT: &str = "format";
 pub(crate) const LOCK: &str = "lock";
 /// Name of the folder of all logs.
 pub(crate) const LOGS: &str = "logs";
-/// Free bytes that a change of the metadata store may need.
+/// Free bytes that a change of the metadata store may need, where none can be set aside.
 const META_ROOM_BYTES: u64 = 4 << 20;
 /// How often a change that waits for them looks again.
 const META_ROOM_RETRY: Duration = Duration::from_millis(100);
@@ -309,18 +310,31 @@ impl Storage {
     }
 
     /// Waits until there is room for the metadata store. It takes a full disk for a broken one and
-    /// refuses everything from then on, so it must not meet one; the reserve below which appends
-    /// are refused is left to it.
+    /// refuses everything from then on, so it must not meet one.
     pub async fn wait_for_meta_room(&self) {
-        let space = &self.0.core.space;
         let mut told = false;
-        while space.free() < META_ROOM_BYTES {
+        while !self.has_meta_room().await {
             if !std::mem::replace(&mut told, true) {
                 hit!("storage.meta.waits");
                 tracing::warn!("the disk is full: changes of metadata wait for room");
             }
             clock::sleep(META_ROOM_RETRY).await;
         }
+    }
+
+    async fn has_meta_room(&self) -> bool {
+        let inner = Arc::clone(&self.0);
+        // Appends are refused while less than the reserve is free: that is left to the store.
+        let some_free = |inner: &Inner| inner.core.space.free() >= META_ROOM_BYTES;
+        if inner.core.disk.is_simulated() {
+            return some_free(&inner);
+        }
+        let look = move || match inner.meta.room() {
+            Room::Enough => true,
+            Room::None => false,
+            Room::Unknown => some_free(&inner),
+        };
+        self.0.core.blocking("meta-room", look).await
     }
 
     /// Writes and syncs what was appended, then stops the disk threads and gives up the lock.

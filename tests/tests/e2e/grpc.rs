@@ -167,6 +167,7 @@ fn a_fetch_stream_never_sends_more_than_was_granted() -> Outcome {
                 partition: 0,
                 offset: 0,
                 grant_bytes: 3 * one,
+                ..v1::FetchStreamOpen::default()
             })))
             .await?;
         let mut answers = api
@@ -356,6 +357,63 @@ fn a_partition_without_room_in_the_answer_still_tells_its_bounds() -> Outcome {
         assert!(!first.record_batches.is_empty(), "the first batch of all");
         assert!(second.record_batches.is_empty(), "{second:?}");
         assert_eq!((second.error.as_ref(), second.high_watermark), (None, 2));
+        Ok(())
+    })
+}
+
+#[test]
+fn what_is_meant_for_a_deleted_topic_gets_into_no_other() -> Outcome {
+    story(Load::Shared, async {
+        let (cluster, mut api) = one_node().await?;
+        let admin = api.admin.clone();
+        let anew = async || {
+            let mut admin = admin.clone();
+            let delete = v1::DeleteTopicRequest {
+                name: TOPIC.to_owned(),
+            };
+            let _deleted = admin.delete_topic(delete).await?;
+            let create = v1::CreateTopicRequest {
+                name: TOPIC.to_owned(),
+                wait_for_leaders: true,
+                ..v1::CreateTopicRequest::default()
+            };
+            anyhow::Ok(admin.create_topic(create).await?.into_inner().log_id)
+        };
+        let (old, new) = (anew().await?, anew().await?);
+        ensure!(0 < old && old < new, "{old} and {new}");
+        serves(&mut api).await?;
+        let described = api.metadata.describe(v1::DescribeRequest::default());
+        let described = described.await?.into_inner();
+        assert_eq!(described.topics[0].partitions[0].log_id, new);
+        let bytes = batch(0, &["a record"])?;
+        let mut produce = async |log_id| {
+            let batch = to(TOPIC, bytes.clone());
+            api.produce(v1::PartitionBatch { log_id, ..batch }).await
+        };
+        assert_eq!(code(&produce(old).await?)?, ErrorCode::TopicDeleted);
+        let ahead = produce(new + 1).await?;
+        assert_eq!(code(&ahead)?, ErrorCode::ReplicaUnavailable);
+        assert!(ahead.error.context("no error")?.retryable);
+        assert_eq!(produce(new).await?.error, None);
+        assert_eq!(produce(0).await?.error, None, "it does not care");
+        let fetch = |log_id| v1::FetchRequest {
+            partitions: vec![v1::FetchPartition {
+                topic: TOPIC.to_owned(),
+                log_id,
+                ..v1::FetchPartition::default()
+            }],
+            ..v1::FetchRequest::default()
+        };
+        let mut read = Vec::new();
+        for log_id in [old, new] {
+            let answer = api.log.fetch(fetch(log_id)).await?.into_inner();
+            read.extend(answer.results.into_iter().map(|result| result.error));
+        }
+        let [Some(refused), None] = read.as_slice() else {
+            anyhow::bail!("{read:?}");
+        };
+        assert_eq!(refused.code(), ErrorCode::TopicDeleted);
+        drop(cluster);
         Ok(())
     })
 }

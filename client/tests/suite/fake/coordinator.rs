@@ -358,6 +358,7 @@ impl Node {
             node_id: node as u64 + 1,
             grpc_address: state.addresses[node].clone(),
             leader_epoch: 1,
+            ..v1::LeaderHint::default()
         });
         Err(error)
     }

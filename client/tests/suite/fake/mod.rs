@@ -187,6 +187,7 @@ impl State {
                 node_id: leader as u64 + 1,
                 grpc_address: self.addresses[leader].clone(),
                 leader_epoch: epoch,
+                ..v1::LeaderHint::default()
             });
             return Err(error);
         }

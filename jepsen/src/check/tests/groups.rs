@@ -80,6 +80,28 @@ fn commits_that_go_back_are_found_unless_somebody_outside_said_so() {
 }
 
 #[test]
+fn the_first_offset_of_a_group_hides_nothing_that_follows() {
+    let Action::Commit(mut first) = commit(0, 0, 1) else {
+        panic!("no commit");
+    };
+    first.member.clear();
+    first.granted.clear();
+    let mut story = Story::new();
+    story.did(7, None, Action::Commit(first.clone()));
+    story.committed(3, 6, 5);
+    assert_eq!(story.broken(), [""; 0]);
+    story.committed(3, 6, 3);
+    assert_eq!(story.broken(), ["commit-goes-back"]);
+    // It may have come last where it had no answer in time.
+    let mut late = Story::new();
+    let open = late.begin(7, None, Action::Commit(first.clone()));
+    late.committed(3, 6, 5);
+    late.end(open, Kind::Ok, Action::Commit(first));
+    late.committed(3, 6, 3);
+    assert_eq!(late.broken(), [""; 0]);
+}
+
+#[test]
 fn a_commit_of_an_owner_of_old_is_found() {
     let mut fenced = good();
     fenced.committed(1, 3, 4);

@@ -180,6 +180,11 @@ fn an_append_on_condition_elsewhere_is_found() {
     assert_eq!(elsewhere.broken(), ["conditional-append"]);
     let refused = ended(Kind::Fail, conditional(None, Some(3)));
     assert_eq!(refused.broken(), ["conditional-append"]);
+    let outgrown = ended(Kind::Fail, conditional(None, Some(4)));
+    assert_eq!(outgrown.broken(), [""; 0]);
+    // The log reached 3 before the send.
+    let outdated = ended(Kind::Fail, conditional(None, Some(2)));
+    assert_eq!(outdated.broken(), ["conditional-append"]);
 }
 
 #[test]

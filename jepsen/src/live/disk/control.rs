@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Command {
-    /// Files cannot grow, or can again.
-    Full(bool),
+    /// Files can grow by so many bytes together, or as they like.
+    Room(Option<u64>),
     /// Syncs take up to so many milliseconds.
     Slow(u64),
     /// Syncs do not return, or do again.

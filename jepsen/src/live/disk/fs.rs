@@ -28,6 +28,8 @@ const BLOCK_BYTES: u32 = 4096;
 const DISK_BYTES: u64 = 16 << 30;
 /// Longest name.
 const NAME_BYTES: u32 = 255;
+/// `FALLOC_FL_KEEP_SIZE`: space is set aside, the length stays.
+const KEEP_SIZE: i32 = 1;
 
 /// Passes what the kernel asks on to the image.
 #[derive(Debug)]
@@ -330,6 +332,25 @@ impl Filesystem for Fs {
             }
         }
         reply.ok();
+    }
+
+    fn fallocate(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        if mode != KEEP_SIZE {
+            return reply.error(Errno::EOPNOTSUPP);
+        }
+        match self.image(|image| image.reserve(ino.0, offset.saturating_add(length))) {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(errno(&error)),
+        }
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {

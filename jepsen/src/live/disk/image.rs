@@ -17,10 +17,6 @@ use super::{
 /// Smallest file in which a bit flips.
 const ROT_BYTES_MIN: u64 = 512;
 
-/// Room on a full disk: less than a node keeps in reserve, so that it must refuse appends by itself,
-/// and enough for what it writes in spite of that.
-const ROOM_BYTES: u64 = 32 << 20;
-
 /// A disk, whose bytes lie in files of one folder, each named by its number.
 #[derive(Debug)]
 pub(super) struct Image {
@@ -152,18 +148,25 @@ impl Image {
         self.file_mut(ino)?.set_len(len)
     }
 
-    /// Refuses what makes a file longer than there is room for.
-    fn expect_room(&self, ino: Ino, len: u64) -> io::Result<()> {
-        let more = len.saturating_sub(self.file(ino)?.len());
+    /// Sets space aside for a file, which keeps its length.
+    pub(super) fn reserve(&mut self, ino: Ino, end: u64) -> io::Result<()> {
+        self.expect_room(ino, end)?;
+        self.file_mut(ino)?.reserve(end);
+        Ok(())
+    }
+
+    /// Refuses what makes a file take more than there is room for.
+    fn expect_room(&self, ino: Ino, end: u64) -> io::Result<()> {
+        let more = end.saturating_sub(self.file(ino)?.taken());
         match self.free_bytes() {
             Some(free) if more > free => Err(io::ErrorKind::StorageFull.into()),
             _ => Ok(()),
         }
     }
 
-    /// The disk is full from now on, or has room again.
-    pub(super) fn set_full(&mut self, full: bool) {
-        self.limit = full.then(|| self.used_bytes() + ROOM_BYTES);
+    /// There is room for so many bytes from now on, or for any.
+    pub(super) fn set_room(&mut self, room_bytes: Option<u64>) {
+        self.limit = room_bytes.map(|bytes| self.used_bytes() + bytes);
     }
 
     /// What is free on a full disk.
@@ -182,9 +185,9 @@ impl Image {
         Ok(())
     }
 
-    /// Bytes of all files.
+    /// Bytes that all files take.
     pub(super) fn used_bytes(&self) -> u64 {
-        self.files.values().map(Pages::len).sum()
+        self.files.values().map(Pages::taken).sum()
     }
 
     /// The power fails; whoever used the disk must be gone.
@@ -297,15 +300,34 @@ mod tests {
         let mut image = Image::new(store.path(), 1);
         let ino = image.create(ROOT, name("a")).unwrap();
         image.write(ino, 0, &[1; 100]).unwrap();
-        image.set_full(true);
-        image.set_len(ino, 100 + ROOM_BYTES).unwrap();
+        image.set_room(Some(1_000));
+        image.set_len(ino, 1_100).unwrap();
         image.write(ino, 0, &[2; 100]).unwrap();
         let full = io::ErrorKind::StorageFull;
-        let behind = image.write(ino, 100 + ROOM_BYTES, &[3]).unwrap_err();
+        let behind = image.write(ino, 1_100, &[3]).unwrap_err();
         assert_eq!(behind.kind(), full);
         assert_eq!(image.create(ROOT, name("b")).unwrap_err().kind(), full);
         image.rename((ROOT, name("a")), (ROOT, name("c"))).unwrap();
         image.remove(ROOT, name("c"), false).unwrap();
+    }
+
+    #[test]
+    fn space_that_was_set_aside_is_there_when_the_disk_is_full() {
+        let store = tempfile::tempdir().unwrap();
+        let mut image = Image::new(store.path(), 1);
+        let ino = image.create(ROOT, name("a")).unwrap();
+        image.write(ino, 0, &[1; 100]).unwrap();
+        image.reserve(ino, 300).unwrap();
+        assert_eq!(
+            (image.file(ino).unwrap().len(), image.used_bytes()),
+            (100, 300)
+        );
+        image.set_room(Some(0));
+        assert!(image.reserve(ino, 301).is_err());
+        image.write(ino, 100, &[2; 200]).unwrap();
+        assert!(image.write(ino, 300, &[3]).is_err());
+        image.set_len(ino, 50).unwrap();
+        assert_eq!(image.free_bytes(), Some(250), "a cut gives it back");
     }
 
     #[test]

@@ -121,9 +121,9 @@ impl Disk {
         told.with_context(|| format!("tell a disk: {command:?}"))
     }
 
-    /// Files cannot grow, or can again.
-    pub(super) async fn full(&mut self, full: bool) -> anyhow::Result<()> {
-        self.tell(&Command::Full(full)).await.map(drop)
+    /// Files can grow by so many bytes together, or as they like.
+    pub(super) async fn room(&mut self, bytes: Option<u64>) -> anyhow::Result<()> {
+        self.tell(&Command::Room(bytes)).await.map(drop)
     }
 
     /// Syncs take up to so many milliseconds.

@@ -33,6 +33,8 @@ pub(super) enum Loss {
 pub(super) struct Pages {
     file: File,
     len: u64,
+    /// Where the space that was set aside for it ends, if that is behind its end.
+    reserved: u64,
     /// What is certain to survive: this length, and all bytes but those of `before`.
     durable_len: u64,
     /// Of each page that was written since the last sync, what it was at that sync. Bytes that lay
@@ -48,6 +50,7 @@ impl Pages {
         Ok(Self {
             file: options.open(path)?,
             len: 0,
+            reserved: 0,
             durable_len: 0,
             before: BTreeMap::new(),
         })
@@ -55,6 +58,16 @@ impl Pages {
 
     pub(super) const fn len(&self) -> u64 {
         self.len
+    }
+
+    /// Bytes of the disk that it takes.
+    pub(super) fn taken(&self) -> u64 {
+        self.len.max(self.reserved)
+    }
+
+    /// Sets space aside for it.
+    pub(super) fn reserve(&mut self, end: u64) {
+        self.reserved = self.reserved.max(end);
     }
 
     /// Whether nothing would be lost now.
@@ -83,6 +96,8 @@ impl Pages {
     pub(super) fn set_len(&mut self, len: u64) -> io::Result<()> {
         if len < self.len {
             self.remember(len, self.len)?;
+            // What is behind the end goes too.
+            self.reserved = len;
         }
         self.file.set_len(len)?;
         self.len = len;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use fuser::{Config, MountOption, SessionACL};
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     image::Image,
     syncs::Syncs,
 };
-use crate::live::net::leftovers::DISK;
+use crate::live::{net::leftovers::DISK, tool};
 
 /// Mounts a disk and does what the lines of standard input say, until they end.
 ///
@@ -52,7 +52,29 @@ pub fn serve(mount: &Path, store: &Path, seed: u64) -> anyhow::Result<()> {
         state.stuck = false;
         state.give_up();
     });
-    session.umount_and_join().context("unmount")
+    if session.umount_and_join().is_err() {
+        // Somebody still has a file open: a store that was closed just now, or an onlooker. It is of no
+        // use to them, because the disk ends with this process.
+        detach(mount)?;
+    }
+    Ok(())
+}
+
+/// Takes the mount away, whoever uses it.
+fn detach(mount: &Path) -> anyhow::Result<()> {
+    let (program, args): (_, &[&str]) = if rustix::process::geteuid().is_root() {
+        ("umount", &["-l"])
+    } else {
+        ("fusermount3", &["-u", "-z"])
+    };
+    let path = tool::find(program).with_context(|| format!("{program} is not installed"))?;
+    let status = std::process::Command::new(path)
+        .args(args)
+        .arg(mount)
+        .status();
+    let status = status.with_context(|| format!("run {program}"))?;
+    ensure!(status.success(), "{program} {}: {status}", mount.display());
+    Ok(())
 }
 
 fn answer(answer: &Answer) -> anyhow::Result<()> {
@@ -65,7 +87,7 @@ fn answer(answer: &Answer) -> anyhow::Result<()> {
 fn carry_out(syncs: &Syncs, command: &Command) -> Answer {
     let done = syncs.with(|state| {
         match *command {
-            Command::Full(full) => state.image.set_full(full),
+            Command::Room(bytes) => state.image.set_room(bytes),
             Command::Slow(ms) => state.slow = Duration::from_millis(ms),
             Command::Stuck(stuck) => state.stuck = stuck,
             Command::Failing(failing) => state.failing = failing,

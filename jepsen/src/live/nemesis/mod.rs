@@ -174,7 +174,9 @@ impl Nemesis {
                 Ok(())
             }
             Fault::Clock { node, offset_ms } => clock::set(stage, *node, *offset_ms).await,
-            Fault::FullDisk { node } => full_disk::set(stage, *node, true).await,
+            Fault::FullDisk { node, room_bytes } => {
+                full_disk::set(stage, *node, Some(*room_bytes)).await
+            }
             Fault::PowerLoss { nodes } => power::begin(stage, nodes).await,
             Fault::SlowDisk { node, sync_ms } => syncs::slow(stage, *node, *sync_ms).await,
             Fault::StuckDisk { node } => syncs::stuck(stage, *node, true).await,
@@ -199,7 +201,7 @@ impl Nemesis {
                 Ok(())
             }
             Fault::Clock { node, .. } => clock::set(stage, *node, 0).await,
-            Fault::FullDisk { node } => full_disk::set(stage, *node, false).await,
+            Fault::FullDisk { node, .. } => full_disk::set(stage, *node, None).await,
             Fault::PowerLoss { nodes } => power::end(stage, nodes).await,
             Fault::SlowDisk { node, .. } => syncs::slow(stage, *node, 0).await,
             Fault::StuckDisk { node } => syncs::stuck(stage, *node, false).await,

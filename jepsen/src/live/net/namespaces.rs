@@ -5,7 +5,10 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, ensure};
 
-use super::subnet::{GATEWAY, Subnet};
+use super::{
+    rules::Rules,
+    subnet::{GATEWAY, Subnet},
+};
 use crate::live::{janitor::Janitor, tool};
 
 /// Most nodes: their numbers are those of their addresses.
@@ -46,6 +49,7 @@ impl Namespaces {
         ip(&["addr", "add", &own, "dev", link]).await?;
         ip(&["link", "set", link, "up"]).await?;
         this.plug("p0").await?;
+        this.try_filter().await?;
         Ok(this)
     }
 
@@ -112,13 +116,23 @@ impl Namespaces {
 
     /// Replaces the filter of a node's packets.
     pub(super) async fn filter(&self, node: u64, table: &str) -> anyhow::Result<()> {
-        let file = format!("--net=/run/netns/{}", self.name(node));
-        let args = [&file, "--", "iptables-restore", "-w"];
-        let _nothing = tool::feed("nsenter", &args, table)
-            .await
-            .with_context(|| format!("filter the packets of node {node}"))?;
-        Ok(())
+        let filtered = filter(&self.name(node), table).await;
+        filtered.with_context(|| format!("filter the packets of node {node}"))
     }
+
+    /// Whether packets can be filtered here: not every kernel can, nor may every root.
+    async fn try_filter(&self) -> anyhow::Result<()> {
+        let table = Rules::example().table(1, |node| self.address(node));
+        let filtered = filter(&self.switch(), &table).await;
+        filtered.context("filter packets")
+    }
+}
+
+async fn filter(namespace: &str, table: &str) -> anyhow::Result<()> {
+    let file = format!("--net=/run/netns/{namespace}");
+    let args = [&file, "--", "iptables-restore", "-w"];
+    let _nothing = tool::feed("nsenter", &args, table).await?;
+    Ok(())
 }
 
 async fn ip(args: &[&str]) -> anyhow::Result<()> {

@@ -39,6 +39,20 @@ impl Rules {
         let _rules = self.faults.remove(&fault);
     }
 
+    /// One of each kind, for node 1.
+    pub(super) fn example() -> Self {
+        let mut rules = Self::default();
+        let (cut, loss) = (
+            Rule::Cut { from: 2, to: 1 },
+            Rule::Loss {
+                node: 1,
+                percent: 1,
+            },
+        );
+        rules.set(0, vec![cut, loss]);
+        rules
+    }
+
     fn all(&self) -> impl Iterator<Item = &Rule> {
         self.faults.values().flatten()
     }

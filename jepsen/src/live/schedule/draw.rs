@@ -162,7 +162,10 @@ impl Dice {
                 node,
                 offset_ms: self.one_of(&[-3_600_000, -5_000, -300, 200, 4_000, 7_200_000], 1_000),
             },
-            Kind::FullDisk => Fault::FullDisk { node },
+            Kind::FullDisk => Fault::FullDisk {
+                node,
+                room_bytes: self.one_of(&[0, 0, 100_000, 3 << 20, 32 << 20], 0),
+            },
             Kind::PowerLoss => {
                 let all = self.below(3) == 0;
                 let nodes = if all { self.nodes.clone() } else { self.few() };

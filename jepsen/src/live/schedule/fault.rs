@@ -55,6 +55,8 @@ pub enum Fault {
     FullDisk {
         /// Of which node.
         node: u64,
+        /// But for so many bytes. A node refuses appends before there are none.
+        room_bytes: u64,
     },
     /// SIGKILL, and what was not synced is lost.
     PowerLoss {
@@ -149,7 +151,7 @@ impl Fault {
                 nodes.clone()
             }
             Self::Restart { node }
-            | Self::FullDisk { node }
+            | Self::FullDisk { node, .. }
             | Self::Rot { node, .. }
             | Self::SlowDisk { node, .. }
             | Self::StuckDisk { node }
@@ -180,7 +182,12 @@ impl fmt::Display for Fault {
             Self::Clock { node, offset_ms } => {
                 write!(f, "the clock of node {node} is {offset_ms} ms off")
             }
-            Self::FullDisk { node } => write!(f, "the disk of node {node} is full"),
+            Self::FullDisk { node, room_bytes } => {
+                write!(
+                    f,
+                    "the disk of node {node} is full but for {room_bytes} bytes"
+                )
+            }
             Self::PowerLoss { nodes } => write!(f, "power loss of {nodes:?}"),
             Self::Rot { node, flips } => write!(f, "{flips} bits of node {node} flip"),
             Self::SlowDisk { node, sync_ms } => {

@@ -3,6 +3,7 @@
 mod draw;
 mod fault;
 mod kind;
+mod mixes;
 mod shape;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ pub use self::{
     draw::{Plan, draw},
     fault::{Fault, Weather},
     kind::{Kind, parse},
+    mixes::{MIXES, Mix},
     shape::Shape,
 };
 

@@ -32,6 +32,18 @@ impl Terms {
             build: format!("{:08x}", crc32fast::hash(&bytes)),
         })
     }
+
+    /// The name of the file with them.
+    const FILE: &str = "terms.json";
+
+    /// Begins a campaign in a folder, or goes on with it.
+    ///
+    /// # Errors
+    /// If the folder holds one on other terms.
+    pub fn agree(&self, dir: &Path) -> anyhow::Result<()> {
+        fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+        agree(&dir.join(Self::FILE), self)
+    }
 }
 
 /// The file of seeds that are done.
@@ -45,13 +57,9 @@ impl Ledger {
     /// The name of the file.
     pub const FILE: &str = "seeds.jsonl";
 
-    /// The name of the file with the terms.
-    const TERMS: &str = "terms.json";
-
     /// Begins a campaign in a folder, or goes on with it; hands over the seeds that are done.
     pub fn open(dir: &Path, terms: &Terms, each: impl FnMut(Done)) -> anyhow::Result<Self> {
-        fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
-        agree(&dir.join(Self::TERMS), terms)?;
+        terms.agree(dir)?;
         let path = dir.join(Self::FILE);
         let file = OpenOptions::new()
             .read(true)
@@ -75,11 +83,11 @@ impl Ledger {
         let file = OpenOptions::new().read(true).open(&path);
         let file = file.with_context(|| format!("read {}", path.display()))?;
         let _done = read(&path, &file, each)?;
-        stored(&dir.join(Self::TERMS))?.with_context(|| {
+        stored(&dir.join(Terms::FILE))?.with_context(|| {
             format!(
                 "{} has no {}: it is no campaign",
                 dir.display(),
-                Self::TERMS
+                Terms::FILE
             )
         })
     }

@@ -131,7 +131,7 @@ pub fn of_runs(runs: &[Run]) -> String {
         for (kind, faults) in &totals.faults {
             *total.4.entry(kind.clone()).or_default() += faults;
         }
-        total.5 += usize::from(run.verdict.holds);
+        total.5 += usize::from(run.is_clean());
         slowest = (
             slowest.0.max(longest.unwrap_or(0.0)),
             slowest.1.max(recovery.unwrap_or(0.0)),
@@ -157,10 +157,11 @@ pub fn of_runs(runs: &[Run]) -> String {
 fn verdict(run: &Run) -> String {
     let broken = run.verdict.checkers.iter().filter(|finding| !finding.holds);
     let broken: Vec<&str> = broken.map(|finding| finding.name.as_str()).collect();
-    match (run.verdict.holds, broken.is_empty()) {
-        (true, _) => "held".to_owned(),
-        (false, true) => "**not clean**".to_owned(),
-        (false, false) => format!("**{}**", cell(&broken.join(", "))),
+    match (run.verdict.holds, run.notes.failures.first()) {
+        (true, None) => "held".to_owned(),
+        (true, Some(why)) => format!("**proves nothing**: {}", cell(why)),
+        (false, _) if broken.is_empty() => "**not clean**".to_owned(),
+        (false, _) => format!("**{}**", cell(&broken.join(", "))),
     }
 }
 

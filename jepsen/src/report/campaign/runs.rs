@@ -1,10 +1,14 @@
 //! Directories of single runs.
 
-use std::{fs, io::BufRead as _, path::Path};
+use std::{
+    fs,
+    io::{self, BufRead as _},
+    path::Path,
+};
 
 use anyhow::Context as _;
 
-use crate::{check::Verdict, history::Header};
+use crate::{check::Verdict, history::Header, live::Notes};
 
 /// One run, as its directory tells it.
 #[derive(Debug, Clone)]
@@ -15,9 +19,16 @@ pub struct Run {
     pub header: Header,
     /// What came of it.
     pub verdict: Verdict,
+    /// Of a live run, what its history does not tell.
+    pub notes: Notes,
 }
 
 impl Run {
+    /// Whether every promise was kept, and the run proves it.
+    pub fn is_clean(&self) -> bool {
+        self.verdict.holds && self.notes.failures.is_empty()
+    }
+
     /// Reads a directory.
     pub fn load(dir: &Path) -> anyhow::Result<Self> {
         let (history, verdict) = (dir.join("history.jsonl"), dir.join("verdict.json"));
@@ -44,11 +55,22 @@ impl Run {
             header: header
                 .with_context(|| format!("{}:1: the header was expected", history.display()))?,
             verdict: judged.with_context(|| format!("read {}", verdict.display()))?,
+            notes: notes(&dir.join(Notes::FILE))?,
         })
     }
 
     /// The largest figure of a checker whose name begins like this.
     pub(super) fn figure(&self, checker: &str, name: &str) -> Option<f64> {
         crate::report::parts::figure(&self.verdict, checker, name).map(|(_, value)| value)
+    }
+}
+
+/// What stands in this file; nothing, if there is none.
+fn notes(path: &Path) -> anyhow::Result<Notes> {
+    let what = || format!("read {}", path.display());
+    match fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text).with_context(what),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Notes::default()),
+        Err(error) => Err(error).with_context(what),
     }
 }

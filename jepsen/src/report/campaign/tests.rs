@@ -5,6 +5,7 @@ use std::{fs, io::Write as _, path::Path};
 use super::{Campaign, Ledger, Run, Terms, of_campaign, of_runs};
 use crate::{
     history::Header,
+    live::Notes,
     sim::{
         fleet::{Done, End},
         outcome::{Check, Outcome},
@@ -197,4 +198,35 @@ fn runs_stand_in_rows_and_in_a_sum() {
         text.contains("| all 2 | | 601 s | 2,468 |") && text.contains("2 of 2 held"),
         "{text}"
     );
+}
+
+#[test]
+fn a_run_whose_faults_failed_proves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let header = serde_json::to_string(&Header::default()).unwrap();
+    fs::write(dir.path().join("history.jsonl"), header + "\n").unwrap();
+    let verdict = serde_json::json!({
+        "holds": true,
+        "totals": {
+            "ops": 0, "operations": 0, "acknowledged": 0, "read": 0, "committed": 0, "faults": {},
+            "seconds": 1.0
+        },
+        "checkers": []
+    });
+    fs::write(dir.path().join("verdict.json"), verdict.to_string()).unwrap();
+    let mut notes = Notes::default();
+    let told = |notes: &Notes| {
+        let text = serde_json::to_string(notes).unwrap();
+        fs::write(dir.path().join(Notes::FILE), text).unwrap();
+        let run = Run::load(dir.path()).unwrap();
+        (run.is_clean(), of_runs(&[run]))
+    };
+    assert!(told(&notes).0);
+    notes.failures.push("kill [1]: it has ended".to_owned());
+    let (clean, text) = told(&notes);
+    assert!(
+        !clean && text.contains("**proves nothing**: kill [1]"),
+        "{text}"
+    );
+    assert!(text.contains("0 of 1 held"), "{text}");
 }

@@ -17,7 +17,10 @@ use seriatim_runtime::{
     net::{Listener, ReadHalf, Stream, WriteHalf},
     rng,
 };
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    task::coop::unconstrained,
+};
 
 use super::{
     Charge, Class, FIRST_SERVICE_KIND, Inner, LaneError, QUEUE, RECEIVE_BYTES,
@@ -327,7 +330,10 @@ async fn read_requests(
             return Ok(());
         };
         let mut work = dispatch(lane, from, kind, body);
-        if let Some(result) = (&mut work).now_or_never() {
+        // The runtime makes a task that has had its share pause at any step. Here that would be before the
+        // request is in its queue, where the next one could overtake it; a leader whose entries come out of
+        // order takes the follower for one that has lost some.
+        if let Some(result) = unconstrained(&mut work).now_or_never() {
             let _sender = permit.send(Answer { id, kind, result });
             continue;
         }

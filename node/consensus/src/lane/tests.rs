@@ -67,6 +67,56 @@ async fn calls_are_answered_refused_and_matched() {
     assert_eq!(closed, Err(LaneError::Closed));
 }
 
+/// Answers at once, unless the runtime wants the task to let others run first.
+#[derive(Default)]
+struct Prompt {
+    /// Requests that were not handled when they were polled for the first time.
+    late: AtomicUsize,
+}
+
+impl Handler for Prompt {
+    fn handle(
+        self: Arc<Self>,
+        _from: NodeId,
+        _kind: u16,
+        body: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, String>> {
+        let mut first = true;
+        let mut turn = Box::pin(tokio::task::coop::consume_budget());
+        Box::pin(std::future::poll_fn(move |context| {
+            let ready = turn.as_mut().poll(context);
+            if std::mem::take(&mut first) && ready.is_pending() {
+                let _before = self.late.fetch_add(1, Ordering::Relaxed);
+            }
+            ready.map(|()| Ok(body.clone()))
+        }))
+    }
+}
+
+/// A request that is not handled when it is first polled may be overtaken by the next one.
+#[tokio::test]
+async fn the_runtime_lets_no_request_overtake_another() {
+    let tasks = TaskGroup::new();
+    let (a, b) = (lane(1, "x", &tasks).await, lane(2, "x", &tasks).await);
+    connect(&a, &b, 2);
+    let prompt = Arc::new(Prompt::default());
+    b.set_handler(Arc::clone(&prompt) as Arc<dyn Handler>);
+    for round in 0..20 {
+        // Bodies that are read in one piece and in several.
+        let sent = (0..500).map(|number| {
+            let body = Bytes::from(vec![7; number % 7 * 100 + round]);
+            let pending = a.send(NodeId(2), Class::Append, 1, vec![body]);
+            pending.unwrap().answer(PATIENCE)
+        });
+        let sent: Vec<_> = sent.collect();
+        for answer in futures::future::join_all(sent).await {
+            let _answer = answer.unwrap();
+        }
+    }
+    assert_eq!(prompt.late.load(Ordering::Relaxed), 0);
+    let _ended = tasks.shutdown(PATIENCE).await;
+}
+
 #[tokio::test]
 async fn another_cluster_is_refused_by_name() {
     let tasks = TaskGroup::new();

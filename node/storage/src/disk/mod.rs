@@ -115,4 +115,11 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
 
     /// Cuts the file, or extends it by zeros.
     fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Sets space aside for so many bytes from `from` on, which is not before the end: a write there
+    /// finds room even if the disk is full by then, unless the file was cut meanwhile. Length and bytes stay
+    /// what they are. `StorageFull` if there is no room, `Unsupported` where this cannot be done.
+    fn reserve(&self, _from: u64, _bytes: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }

@@ -151,4 +151,37 @@ impl DiskFile for PosixFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
     }
+
+    #[cfg(target_os = "linux")]
+    fn reserve(&self, from: u64, bytes: u64) -> io::Result<()> {
+        loop {
+            match fs::fallocate(&self.0, fs::FallocateFlags::KEEP_SIZE, from, bytes) {
+                Err(Errno::INTR) => {}
+                reserved => return Ok(reserved?),
+            }
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn space_that_is_set_aside_changes_nothing_but_the_blocks() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let file = PosixDisk.open(&path, OpenMode::Create).unwrap();
+        file.write_at(0, &mut [IoSlice::new(b"abc")]).unwrap();
+        match file.reserve(3, 1 << 20) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => return,
+            reserved => reserved.unwrap(),
+        }
+        assert_eq!(file.len().unwrap(), 3);
+        assert_eq!(file.read_at(0, 10).unwrap(), b"abc");
+        let blocks = std::fs::metadata(&path).unwrap().blocks();
+        assert!(blocks * 512 >= 1 << 20, "{blocks} blocks");
+    }
 }

@@ -18,7 +18,11 @@ use crate::{
     error::IoContext,
 };
 
+mod ahead;
 mod journal;
+
+use ahead::Ahead;
+pub(crate) use ahead::Room;
 
 /// How often sled writes to its file by itself, in milliseconds.
 const FLUSH_EVERY_MS: u64 = 500;
@@ -66,6 +70,7 @@ struct Sled {
     /// the length of the file: after it a power loss could still take them.
     file: Arc<dyn DiskFile>,
     path: PathBuf,
+    ahead: Ahead,
 }
 
 impl Sled {
@@ -77,8 +82,14 @@ impl Sled {
             .open()
             .map_err(failed)?;
         let path = folder.join("db");
-        let file = disk.open(&path, OpenMode::Read).at("open", &path)?;
-        let this = Self { db, file, path };
+        let file = disk.open(&path, OpenMode::Write).at("open", &path)?;
+        let ahead = Ahead::of(Arc::clone(&file));
+        let this = Self {
+            db,
+            file,
+            path,
+            ahead,
+        };
         this.flush()?;
         // sled syncs neither what it is configured with nor the names of its files.
         let conf = folder.join("conf");
@@ -145,6 +156,14 @@ impl MetaStore {
                 db.apply_batch(changes).map_err(failed)
             }
             Backend::Journal(journal) => journal.transact(&batch),
+        }
+    }
+
+    /// Whether there is room for changes. May block for as long as it takes to set some aside.
+    pub(crate) fn room(&self) -> Room {
+        match self.0.read().as_ref() {
+            Some(Backend::Sled(sled)) => sled.ahead.room(),
+            Some(Backend::Journal(_)) | None => Room::Unknown,
         }
     }
 
