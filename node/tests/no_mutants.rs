@@ -68,4 +68,9 @@ fn releases_have_no_debug_assertions() {
     let manifest: toml::Table = fs::read_to_string(manifest).unwrap().parse().unwrap();
     let release = manifest["profile"]["release"].as_table().unwrap();
     assert!(!release.contains_key("debug-assertions"));
+    // Nor has a single crate of one, as the profile of the mutants gives to the one with the switch.
+    assert!(!release.contains_key("package"));
+    let mutants = manifest["profile"]["mutants"].as_table().unwrap();
+    let switch = &mutants["package"]["seriatim-runtime"]["debug-assertions"];
+    assert_eq!(switch.as_bool(), Some(true));
 }

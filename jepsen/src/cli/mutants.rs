@@ -33,7 +33,7 @@ pub(crate) struct Args {
     /// Seeds that run at the same time; as many as there are cores unless given.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
-    /// Write the table to jepsen/mutants/README.md.
+    /// Write what became of each to the table of jepsen/mutants/README.md, once it is known.
     #[arg(long)]
     update: bool,
 }
@@ -67,10 +67,10 @@ async fn hunt_all(args: &Args, root: &Path, specs: Vec<Spec>) -> Outcome {
         let fate = hunt.run(&spec).await;
         let fate = fate.with_context(|| format!("run seeds with the mutant {}", spec.name))?;
         print(&spec, &fate);
+        if args.update {
+            update(root, &spec, &fate)?;
+        }
         all.push((spec, fate));
-    }
-    if args.update {
-        update(root, &all)?;
     }
     let refused = all.iter().filter(|(_, fate)| fate.expected).count();
     let clean = all.iter().all(|(_, fate)| fate.unclean.is_empty());
@@ -135,10 +135,10 @@ fn print(spec: &Spec, fate: &Fate) {
     }
 }
 
-fn update(root: &Path, all: &[(Spec, Fate)]) -> anyhow::Result<()> {
+fn update(root: &Path, spec: &Spec, fate: &Fate) -> anyhow::Result<()> {
     let path = root.join(FOLDER).join("README.md");
     let page = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    let page = table::replace(&page, &table::markdown(all));
+    let page = table::with_row(&page, &table::row(spec, fate));
     let page = page.with_context(|| format!("{} has no place for a table", path.display()))?;
     fs::write(&path, page).with_context(|| format!("write {}", path.display()))
 }

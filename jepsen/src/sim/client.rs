@@ -52,6 +52,9 @@ pub struct Board {
 /// Longest wait for one answer.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How often one who rests looks whether to end.
+const NAP: Duration = Duration::from_millis(500);
+
 /// One client's view of the run. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -107,6 +110,14 @@ impl Client {
         clock::sleep(rng::duration_below(most)).await;
     }
 
+    /// A long pause, which is over when clients shall end: the run waits for nobody who rests.
+    pub async fn rest(&self, most: Duration) {
+        let until = clock::now() + rng::duration_below(most);
+        while clock::now() < until && !self.stopping() {
+            clock::sleep_until(until.min(clock::now() + NAP)).await;
+        }
+    }
+
     /// A node whose answer to a failure names the leader, or any.
     pub fn after(&self, failed: &v1::Error) -> u64 {
         let hint = failed.leader.as_ref().map(|leader| leader.node_id);
@@ -145,13 +156,13 @@ impl Client {
         self.recorder.impossible(what);
     }
 
-    /// Reads one partition once; the records that begin at `offset` or later.
-    pub async fn fetch(
+    /// Asks for one partition once, from `offset` on.
+    pub(super) async fn ask(
         &self,
         node: u64,
         (topic, partition): (&str, i32),
         offset: i64,
-    ) -> Result<Fetched, Option<v1::Error>> {
+    ) -> Result<v1::PartitionFetchResult, Option<v1::Error>> {
         let request = v1::FetchRequest {
             partitions: vec![v1::FetchPartition {
                 topic: topic.to_owned(),
@@ -169,9 +180,20 @@ impl Client {
             Ok(_) | Err(_) => None,
         };
         let mut result = result.ok_or(None)?;
-        if let Some(error) = result.error.take() {
-            return Err(Some(error));
+        match result.error.take() {
+            Some(error) => Err(Some(error)),
+            None => Ok(result),
         }
+    }
+
+    /// Reads one partition once; the records that begin at `offset` or later.
+    pub async fn fetch(
+        &self,
+        node: u64,
+        (topic, partition): (&str, i32),
+        offset: i64,
+    ) -> Result<Fetched, Option<v1::Error>> {
+        let result = self.ask(node, (topic, partition), offset).await?;
         match decode(result.record_batches, offset) {
             Ok(records) => Ok(Fetched {
                 records,

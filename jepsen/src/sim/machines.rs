@@ -3,6 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use seriatim_runtime::{rng, sim::Quality};
@@ -22,6 +23,9 @@ const ROT_BYTES_MIN: usize = 4096;
 /// Where in a file that is sealed an index ends, in bytes from the end of the file.
 const INDEX_BYTES: usize = 100;
 
+/// What a sync of a good disk takes at most, in milliseconds. In one of eight seeds none takes any time.
+const SYNC_MS_MAX: u64 = 7;
+
 /// All hosts of clients.
 const CLIENTS: &str = "c";
 
@@ -39,8 +43,11 @@ pub struct Machines {
 impl Machines {
     /// Nodes with empty disks, all down.
     pub fn new(nodes: u64, switchboard: Switchboard, lying_disks: bool, forgets: bool) -> Self {
+        let slowest = rng::below(SYNC_MS_MAX + 1);
         let disks = (1..=nodes).map(|node| {
             let disk = SimDisk::new(rng::u64());
+            let usual = rng::below(slowest + 1);
+            disk.set_usual_sync_time(Duration::from_millis(usual));
             disk.lie_about_syncs(lying_disks);
             (node, disk)
         });

@@ -11,7 +11,7 @@ pub mod nemesis;
 pub mod node;
 pub mod operator;
 pub mod outcome;
-mod pipeline;
+pub mod pipeline;
 pub mod real;
 pub mod rpc;
 pub mod run;

@@ -132,7 +132,8 @@ pub async fn compare(
 
 /// Where a partition begins now, if that is above `position`.
 async fn log_start(client: &Client, place: (&str, i32), position: i64) -> Option<i64> {
-    let answer = client.fetch(client.any_node(), place, position).await;
+    // The records may be those of other clients, which have another form.
+    let answer = client.ask(client.any_node(), place, position).await;
     let error = answer.err().flatten()?;
     removed(&error, position)
 }

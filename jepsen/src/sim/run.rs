@@ -487,8 +487,8 @@ fn read_at_end(partitions: i32) -> Vec<(&'static str, i32)> {
 fn workers(client: &Client) -> Vec<Job> {
     let mut jobs: Vec<Job> = Vec::new();
     for partition in 0..client.partitions {
-        // The last is silent for longer than the file lasts that its batch went to.
-        for (producer, pause) in [(1, 20), (2, 100), (3, 300), (4, 15_000)] {
+        // The last ones are silent for longer than the file lasts that their batch went to.
+        for (producer, pause) in [(1, 20), (2, 100), (3, 300), (4, 15_000), (6, 60_000)] {
             let pause = Duration::from_millis(pause);
             let job = workload::idempotent(client.clone(), producer, partition, pause);
             jobs.push(Box::pin(job));

@@ -17,7 +17,7 @@ use crate::history::{Action, Kind, Pending, Poll, Process, Read, Send, Trim, Val
 const BATCH_RECORDS: u64 = 5;
 
 /// Most bytes of one record: few are large.
-const RECORD_BYTES: (u64, u64) = (200, 4000);
+const RECORD_BYTES: (u64, u64) = (200, 12_000);
 
 /// How many batches of a producer follow each other, on average.
 const BURST: u64 = 15;
@@ -141,7 +141,7 @@ pub async fn idempotent(client: Client, producer: u32, partition: i32, pause: Du
         }
         // Bursts: most batches stand close to others, yet a run has time for many faults.
         let rests = rng::below(BURST) == 0;
-        client.pause(if rests { REST } else { pause }).await;
+        client.rest(if rests { REST } else { pause }).await;
     }
 }
 
@@ -311,9 +311,15 @@ fn flipped(batch: &Bytes) -> Bytes {
 pub async fn trim(client: Client, partition: i32, pause: Duration) {
     let mut process = client.recorder.process();
     let mut node = client.any_node();
-    let mut end = 0;
+    let (mut start, mut known, mut end) = (0_u64, 0_u64, 0);
     while !client.stopping() {
-        let before = i64::try_from(rng::below(end + 1)).unwrap_or_default();
+        // A little of what is left, or up to anywhere, also where nothing is any more.
+        let before = if rng::below(4) == 0 {
+            start + rng::below(known.saturating_sub(start) / 8 + 1)
+        } else {
+            rng::below(end + 1)
+        };
+        let before = i64::try_from(before).unwrap_or_default();
         let request = v1::TrimPartitionRequest {
             topic: TOPIC.to_owned(),
             partition,
@@ -336,6 +342,7 @@ pub async fn trim(client: Client, partition: i32, pause: Duration) {
                 }
                 None => {
                     trim.log_start = Some(answer.log_start_offset);
+                    start = u64::try_from(answer.log_start_offset).unwrap_or_default();
                     None
                 }
             },
@@ -349,7 +356,7 @@ pub async fn trim(client: Client, partition: i32, pause: Duration) {
             Some(why) => process = client.recorder.info(pending, asked, why),
             None => {
                 client.recorder.ok(pending, Action::Trim(trim));
-                let known = known_end(&client, node, partition).await.unwrap_or(end);
+                known = known_end(&client, node, partition).await.unwrap_or(known);
                 // Most of what was there then stays, most of the time.
                 end = if rng::below(4) == 0 { known } else { known / 2 };
             }

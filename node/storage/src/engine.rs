@@ -202,12 +202,14 @@ impl Engine {
             };
             match batch {
                 Some(batch) => {
-                    let rounds: Vec<_> = self
-                        .write(batch)
-                        .into_iter()
-                        .map(AnyRound::synced)
-                        .collect();
-                    let delay = self.disk.take_delay();
+                    let written = self.write(batch);
+                    let syncs = u32::try_from(written.len()).unwrap_or(u32::MAX);
+                    let ahead = self.disk.sync_time(syncs);
+                    if !ahead.is_zero() {
+                        clock::sleep(ahead).await;
+                    }
+                    let rounds: Vec<_> = written.into_iter().map(AnyRound::synced).collect();
+                    let delay = self.disk.take_delay().saturating_sub(ahead);
                     if !delay.is_zero() {
                         clock::sleep(delay).await;
                     }

@@ -77,6 +77,12 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// happens in the order of the simulator.
     fn is_simulated(&self) -> bool;
 
+    /// How long so many syncs will take. The engine of a simulation waits for that before it syncs, so
+    /// that what is written can be lost for as long. Real disks take their time by themselves.
+    fn sync_time(&self, _syncs: u32) -> Duration {
+        Duration::ZERO
+    }
+
     /// How long the syncs since the last call took in simulated time; zero on real disks.
     fn take_delay(&self) -> Duration {
         Duration::ZERO

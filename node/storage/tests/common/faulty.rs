@@ -209,6 +209,10 @@ impl Disk for Faulty {
         self.inner.is_simulated()
     }
 
+    fn sync_time(&self, syncs: u32) -> Duration {
+        self.inner.sync_time(syncs)
+    }
+
     fn take_delay(&self) -> Duration {
         self.inner.take_delay()
     }

@@ -1,12 +1,13 @@
 //! The end of a process and of the power, after every operation of a script and at random.
 
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
+use seriatim_storage::Storage;
 use seriatim_storage::disk::sim::SimDisk;
-use std::sync::Arc;
+use std::{path::Path, sync::Arc, time::Duration};
 
 use crate::{
-    common::faulty::Faulty,
-    life::{GROUPS, Known, recovered, run, work},
+    common::{Maker, append, eventually, faulty::Faulty, read_file, segments, start_append},
+    life::{GROUPS, Known, key_of, recovered, run, small_segments, storage_options, work},
     model::Step,
 };
 
@@ -175,4 +176,33 @@ fn many_lives_with_random_ends() {
             assert!(caught.is_ok(), "seed {seed}, life {life}");
         }
     }
+}
+
+/// How many entries are left of one that was synced and one that waits for its sync.
+async fn left_of_two(seed: u64) -> u64 {
+    let (disk, dir, key) = (SimDisk::new(seed), Path::new("/data"), key_of(0));
+    let open = || Storage::open(Arc::new(disk.clone()), dir, storage_options()).unwrap();
+    let storage = open();
+    let log = storage.open_log(key, small_segments()).await.unwrap();
+    let mut maker = Maker::new();
+    append(&log, vec![maker.batch(1, 100)]).await.unwrap();
+    let content = || read_file(&disk, &segments(&disk, dir, key)[0]);
+    let before = content();
+    disk.set_usual_sync_time(Duration::from_secs(3600));
+    let mut waiting = start_append(&log, vec![maker.batch(1, 100)]).unwrap();
+    eventually("it is written", || content() != before).await;
+    assert!(waiting.try_recv().is_err());
+    disk.crash();
+    drop((log, storage));
+    disk.kill_process();
+    disk.set_usual_sync_time(Duration::ZERO);
+    let log = open().open_log(key, small_segments()).await.unwrap();
+    log.last_log_id().map_or(0, |last| last.index + 1)
+}
+
+#[test]
+fn what_waits_for_its_sync_may_be_lost_with_the_power() {
+    let left: Vec<u64> = (0..20).map(|seed| run(left_of_two(seed))).collect();
+    assert!(left.contains(&1) && left.contains(&2), "{left:?}");
+    assert!(left.iter().all(|entries| (1..=2).contains(entries)));
 }

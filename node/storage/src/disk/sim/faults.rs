@@ -18,6 +18,8 @@ pub(super) struct Faults {
     bad_writes: Failing,
     bad_syncs: Failing,
     bad_reads: Failing,
+    /// What every sync takes, also when nothing is wrong.
+    usual_sync_time: Duration,
     sync_time: Duration,
     read_time: Duration,
     /// When syncs and reads stop being slow, in the simulation's time.
@@ -127,6 +129,7 @@ impl Faults {
         self.count()?;
         self.bad_syncs.check()?;
         self.wait(self.sync_time);
+        self.delay += self.usual_sync_time;
         Ok(!self.lies)
     }
 
@@ -146,15 +149,23 @@ impl Faults {
         std::mem::take(&mut self.delay)
     }
 
+    /// How long so many syncs will take.
+    pub(super) fn sync_time(&self, syncs: u32) -> Duration {
+        let slow = self.sync_time.saturating_mul(syncs).min(self.slow_for());
+        self.usual_sync_time.saturating_mul(syncs) + slow
+    }
+
+    /// How long all will be slow.
+    fn slow_for(&self) -> Duration {
+        self.slow_until
+            .map_or(Duration::MAX, |until| until.saturating_sub(clock::time()))
+    }
+
     /// Adds to what is to be waited for, up to the time at which all is well again.
     fn wait(&mut self, time: Duration) {
-        if time.is_zero() {
-            return;
+        if !time.is_zero() {
+            self.delay = (self.delay + time).min(self.slow_for());
         }
-        let most = self
-            .slow_until
-            .map_or(Duration::MAX, |until| until.saturating_sub(clock::time()));
-        self.delay = (self.delay + time).min(most);
     }
 
     fn count(&mut self) -> io::Result<()> {
@@ -190,6 +201,11 @@ impl SimDisk {
     pub fn set_sync_time(&self, sync_time: Duration) {
         let faults = &mut self.state.lock().faults;
         (faults.sync_time, faults.slow_until) = (sync_time, None);
+    }
+
+    /// How long each sync takes when nothing is wrong.
+    pub fn set_usual_sync_time(&self, usual: Duration) {
+        self.state.lock().faults.usual_sync_time = usual;
     }
 
     /// How long each sync takes until `until`, when also those that are under way end.

@@ -300,6 +300,10 @@ impl Disk for SimDisk {
         true
     }
 
+    fn sync_time(&self, syncs: u32) -> Duration {
+        self.state.lock().faults.sync_time(syncs)
+    }
+
     fn take_delay(&self) -> Duration {
         self.state.lock().faults.take_delay()
     }
