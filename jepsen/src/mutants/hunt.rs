@@ -192,7 +192,6 @@ mod tests {
             checker: name.to_owned(),
             looked_at: 1,
             violations,
-            ..Check::default()
         };
         let broken = broken.iter().map(|name| check(name, vec!["so".to_owned()]));
         let checks = [check("recovery", Vec::new())].into_iter().chain(broken);
