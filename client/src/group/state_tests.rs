@@ -12,8 +12,9 @@ use super::{
     part::Phase,
     plan::{self, Chosen, Planned},
     shared::CommitOffset,
-    state::State,
+    state::{State, Verdict, judge},
 };
+use crate::error::ClientError;
 
 fn tp(partition: i32) -> TopicPartition {
     TopicPartition::new("t", partition)
@@ -281,6 +282,20 @@ fn chosen_offsets_are_checked_and_replace_what_came_back() {
     assert_eq!(plan::to_wire(&planned)[0].offset, 5);
     state.lose_all();
     assert!(plan::still_mine(&state, &chosen).is_err());
+}
+
+/// Seed 344 of the simulator: a stream that the member had given up came to the coordinator after the one
+/// that counts, and ended that.
+#[test]
+fn a_member_whose_stream_is_displaced_joins_again() {
+    let ended = v1::Error::new(v1::ErrorCode::InvalidRequest, "no");
+    let fatal = ClientError::server(ended.clone());
+    assert_eq!(judge(&fatal), Verdict::Fatal);
+    let displaced = ClientError::server(v1::Error {
+        retryable: true,
+        ..ended
+    });
+    assert_eq!(judge(&displaced), Verdict::Retry);
 }
 
 /// One step of a member's life.

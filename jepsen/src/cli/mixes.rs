@@ -157,17 +157,70 @@ fn told(out: &Path) -> anyhow::Result<String> {
     ))
 }
 
-/// Whether a folder holds a whole run. What is there of one that was cut short is removed.
+/// Whether a folder holds a whole run. What is there of one that was cut short is removed, unless it shows
+/// a violation.
 fn is_complete(out: &Path) -> anyhow::Result<bool> {
     let there = |path: &Path| {
         let there = path.try_exists();
         there.with_context(|| format!("look for {}", path.display()))
     };
     if there(&out.join(Notes::FILE))? {
-        return Ok(true);
+        let run = Run::load(out)?;
+        if !(run.notes.was_interrupted() && run.verdict.holds) {
+            return Ok(true);
+        }
     }
     if there(out)? {
         fs::remove_dir_all(out).with_context(|| format!("remove {}", out.display()))?;
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use seriatim_jepsen::history::Header;
+
+    use super::*;
+
+    /// A folder as a run leaves it.
+    fn left(out: &Path, holds: bool, failures: &[&str]) {
+        let write = |name: &str, text: String| fs::write(out.join(name), text).unwrap();
+        fs::create_dir_all(out).unwrap();
+        let header = serde_json::to_string(&Header::default()).unwrap();
+        write("history.jsonl", header + "\n");
+        let totals = serde_json::json!({
+            "ops": 0, "operations": 0, "acknowledged": 0, "read": 0, "committed": 0, "faults": {},
+            "seconds": 1.0
+        });
+        let verdict = serde_json::json!({"holds": holds, "totals": totals, "checkers": []});
+        write("verdict.json", verdict.to_string());
+        let notes = Notes {
+            failures: failures.iter().map(ToString::to_string).collect(),
+            ..Notes::default()
+        };
+        write(Notes::FILE, serde_json::to_string(&notes).unwrap());
+    }
+
+    #[test]
+    fn only_what_was_cut_short_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("mix");
+        assert!(!is_complete(&out).unwrap());
+        for (holds, failures) in [
+            (true, &[][..]),
+            (false, &[]),
+            (true, &["kill [1]: it has ended"]),
+            (false, &["it was interrupted"]),
+        ] {
+            left(&out, holds, failures);
+            assert!(is_complete(&out).unwrap(), "{holds} {failures:?}");
+        }
+        left(&out, true, &["it was interrupted"]);
+        assert!(!is_complete(&out).unwrap());
+        assert!(!out.try_exists().unwrap());
+        fs::create_dir_all(&out).unwrap();
+        fs::write(out.join("history.jsonl"), "").unwrap();
+        assert!(!is_complete(&out).unwrap());
+        assert!(!out.try_exists().unwrap());
+    }
 }

@@ -79,6 +79,14 @@ pub struct Notes {
 impl Notes {
     /// The name of the file.
     pub const FILE: &str = "run.json";
+
+    /// The failure of a run that was told to end early.
+    const INTERRUPTED: &str = "it was interrupted";
+
+    /// Whether it was told to end early.
+    pub fn was_interrupted(&self) -> bool {
+        self.failures.iter().any(|why| why == Self::INTERRUPTED)
+    }
 }
 
 /// Makes a run.
@@ -344,7 +352,8 @@ impl<'a> Run<'a> {
     async fn interrupted(&self) {
         if tokio::signal::ctrl_c().await.is_ok() {
             tracing::warn!("interrupted: mending; a second Ctrl-C ends at once");
-            self.failures.lock().push("it was interrupted".to_owned());
+            let why = Notes::INTERRUPTED.to_owned();
+            self.failures.lock().push(why);
             self.nemesis.enough();
         }
         if tokio::signal::ctrl_c().await.is_ok() {

@@ -17,7 +17,7 @@ use super::{
 
 /// Appends to one partition with a producer session, some batches at a time: the next ones when all of
 /// them are acknowledged.
-pub async fn pipelined(client: Client, producer: u32, partition: i32, pause: Duration) {
+pub(super) async fn pipelined(client: Client, producer: u32, partition: i32, pause: Duration) {
     let Some(session) = session(&client).await else {
         return;
     };

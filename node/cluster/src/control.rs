@@ -41,6 +41,9 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 /// less than an attempt.
 const REGISTRATION: Duration = Duration::from_secs(3);
 
+/// The identity of no topic.
+const NO_TOPIC: &str = "none";
+
 /// Longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 
@@ -89,32 +92,43 @@ pub(crate) async fn create_topic(
     }
 }
 
-/// Has a topic deleted.
+/// Has a topic deleted. Which one has the name is asked of the controller first: this node may be behind and
+/// know one that was deleted before, and then could not tell that from what an attempt whose answer was lost
+/// has done.
 pub(crate) async fn delete_topic(
     inner: &Arc<Inner>,
     name: &str,
     deadline: Instant,
 ) -> Result<(), ClusterError> {
-    let known = inner.machine.image().topics.get(name).cloned();
-    let mut topic_id = known.map(|topic| topic.id.clone()).unwrap_or_default();
+    let delete = |topic_id: &str| {
+        let name = name.to_owned();
+        let topic_id = topic_id.to_owned();
+        let delete = Command::DeleteTopic(wire::DeleteTopic { name, topic_id });
+        decide(inner, delete, deadline)
+    };
     loop {
-        let delete = wire::DeleteTopic {
-            name: name.to_owned(),
-            topic_id,
+        let topic_id = match delete(NO_TOPIC).await?.reply {
+            Err(Refusal::OtherTopic { topic_id, .. }) => topic_id,
+            reply => {
+                // There is none, or the controller's version does not tell which one there is.
+                let known = inner.machine.image().topics.get(name).cloned();
+                match (known, reply) {
+                    (Some(known), _) => known.id.clone(),
+                    (None, Err(refusal)) => return Err(refusal.into()),
+                    (None, Ok(_)) => return Err(unexpected()),
+                }
+            }
         };
-        let decided = decide(inner, Command::DeleteTopic(delete), deadline).await?;
+        let decided = delete(&topic_id).await?;
         match decided.reply {
+            Ok(_) => return Ok(()),
             // An attempt whose answer was lost has deleted it.
             Err(Refusal::UnknownTopic { .. } | Refusal::OtherTopic { .. }) if decided.repeated => {
                 return Ok(());
             }
-            // This node is behind, and named a topic that was deleted before it was asked.
-            Err(Refusal::OtherTopic { topic_id: now, .. }) => {
-                hit!("cluster.delete.other");
-                topic_id = now;
-            }
+            // Somebody else has, and created another one.
+            Err(Refusal::OtherTopic { .. }) => {}
             Err(refusal) => return Err(refusal.into()),
-            Ok(_) => return Ok(()),
         }
     }
 }

@@ -213,22 +213,27 @@ async fn deleted_topics_leave_nothing_behind() {
 async fn a_node_that_is_behind_deletes_the_topic_that_there_is() {
     let mut nodes = Nodes::new(3);
     nodes.start_all().await;
-    let controller = nodes.controller().await;
-    let behind = if controller == 1 { 2 } else { 1 };
-    let (ahead, behind) = (nodes.cluster(controller), nodes.cluster(behind));
-    let create = || ahead.create_topic(topic("t", 1, 1), deadline());
-    for round in 0..20 {
-        let first = create().await.unwrap().id.clone();
-        eventually("the other node knows the topic", || {
-            let image = behind.image();
-            image.topics.get("t").is_some_and(|known| known.id == first)
-        })
-        .await;
-        ahead.delete_topic("t", deadline()).await.unwrap();
-        let _second = create().await.unwrap();
-        let deleted = behind.delete_topic("t", deadline()).await;
-        assert!(deleted.is_ok(), "round {round}: {deleted:?}");
-    }
+    let create = topic("t", 1, 1);
+    let first = nodes.cluster(1).create_topic(create.clone(), deadline());
+    let first = first.await.unwrap().id.clone();
+    let known = |nodes: &Nodes| Some(nodes.cluster(3).image().topics.get("t")?.id.clone());
+    eventually("node 3 knows it", || known(&nodes) == Some(first.clone())).await;
+    nodes.stop(3).await;
+    nodes
+        .cluster(1)
+        .delete_topic("t", deadline())
+        .await
+        .unwrap();
+    let _second = nodes
+        .cluster(1)
+        .create_topic(create, deadline())
+        .await
+        .unwrap();
+    nodes.start(3).await;
+    assert_eq!(known(&nodes), Some(first), "it is not behind");
+    let deleted = nodes.cluster(3).delete_topic("t", deadline()).await;
+    assert!(deleted.is_ok(), "{deleted:?}");
+    eventually("it is gone", || known(&nodes).is_none()).await;
     nodes.stop_all().await;
 }
 

@@ -28,7 +28,7 @@ macro_rules! hit {
 }
 
 /// Every branch, by name.
-pub const MARKS: [Mark; 84] = [
+pub const MARKS: [Mark; 83] = [
     mark("broker.not-leader", "a client was sent to another node"),
     mark("broker.overloaded", "an append found no room in memory"),
     mark(
@@ -38,10 +38,6 @@ pub const MARKS: [Mark; 84] = [
     mark(
         "cluster.command.repeated",
         "a command to the controller was sent again",
-    ),
-    mark(
-        "cluster.delete.other",
-        "a node that was behind meant a topic that was deleted before",
     ),
     mark(
         "cluster.founding.resumed",

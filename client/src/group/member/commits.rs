@@ -59,7 +59,16 @@ impl Waiter {
 struct Flight {
     planned: Vec<Planned>,
     waiters: Vec<Waiter>,
+    due: bool,
     call: BoxFuture<'static, Result<(), ClientError>>,
+}
+
+/// What is to be sent.
+struct Begun {
+    planned: Vec<Planned>,
+    waiters: Vec<Waiter>,
+    /// Everything that came back is to be stored, whether somebody waits for it or not.
+    due: bool,
 }
 
 impl Commits {
@@ -150,14 +159,15 @@ impl Commits {
     }
 
     /// What to send, and for whom. Answers those for whom there is nothing to do.
-    fn begin(&mut self, state: &mut State) -> Option<(Vec<Planned>, Vec<Waiter>)> {
+    fn begin(&mut self, state: &mut State) -> Option<Begun> {
         if self.flight.is_some() || self.retry_at.is_some() {
             return None;
         }
         if !self.due && self.waiting.is_empty() {
             return None;
         }
-        let mut everything = mem::take(&mut self.due);
+        let due = mem::take(&mut self.due);
+        let mut everything = due;
         let mut chosen = Chosen::new();
         let mut waiters = Vec::new();
         for waiter in mem::take(&mut self.waiting) {
@@ -180,7 +190,11 @@ impl Commits {
             }
             return None;
         }
-        Some((planned, waiters))
+        Some(Begun {
+            planned,
+            waiters,
+            due,
+        })
     }
 }
 
@@ -191,22 +205,23 @@ impl Member {
             return;
         }
         let mut state = self.shared.state.lock();
-        let Some((planned, waiters)) = self.commits.begin(&mut state) else {
+        let Some(begun) = self.commits.begin(&mut state) else {
             return;
         };
         let request = v1::CommitOffsetsRequest {
             group: self.shared.group.clone(),
             member_id: state.member_id.clone(),
             generation: state.generation,
-            offsets: plan::to_wire(&planned),
+            offsets: plan::to_wire(&begun.planned),
             validate_only: false,
         };
         drop(state);
         let client = self.shared.client.clone();
         let call = Box::pin(async move { client.commit_once(request).await });
         self.commits.flight = Some(Flight {
-            planned,
-            waiters,
+            planned: begun.planned,
+            waiters: begun.waiters,
+            due: begun.due,
             call,
         });
     }
@@ -225,16 +240,16 @@ impl Member {
         let keeps = error.code() != Some(v1::ErrorCode::OffsetWentBack);
         tracing::debug!(group = self.shared.group, %error, ?verdict, "commit");
         match verdict {
-            Verdict::Retry => self.commits.again(flight.waiters),
+            Verdict::Retry => self.commits.again(flight.waiters, flight.due),
             Verdict::Outdated if keeps => {
-                self.commits.again(flight.waiters);
+                self.commits.again(flight.waiters, flight.due);
                 if self.commits.attempt >= STALE_MAX {
                     self.resync();
                 }
             }
             Verdict::Outdated => {
                 refuse(flight.waiters, &error);
-                self.commits.again(Vec::new());
+                self.commits.again(Vec::new(), flight.due);
                 self.resync();
             }
             Verdict::Unknown => {
@@ -248,7 +263,7 @@ impl Member {
             Verdict::Fatal => {
                 tracing::warn!(group = self.shared.group, %error, "the commit is refused");
                 refuse(flight.waiters, &error);
-                self.commits.again(Vec::new());
+                self.commits.again(Vec::new(), flight.due);
             }
         }
     }
@@ -260,7 +275,7 @@ impl Member {
         self.commits.attempt = 0;
         if flight.planned.len() == OFFSETS_MAX {
             // There may be more than one commit holds.
-            self.commits.due = true;
+            self.commits.due |= flight.due;
             self.commits.waiting.extend(flight.waiters);
             return;
         }
@@ -271,8 +286,9 @@ impl Member {
 }
 
 impl Commits {
-    fn again(&mut self, waiters: Vec<Waiter>) {
-        self.due = true;
+    /// After a failure: the same once more, and nothing that nobody asked for.
+    fn again(&mut self, waiters: Vec<Waiter>, due: bool) {
+        self.due |= due;
         self.waiting.extend(waiters);
         self.retry_at = Some(Instant::now() + rt::backoff(self.attempt));
         self.attempt = self.attempt.saturating_add(1);
@@ -288,4 +304,72 @@ fn refuse(waiters: Vec<Waiter>, error: &ClientError) {
 fn answer(reply: Reply, result: Result<(), ClientError>) {
     // Who asked may have given up.
     let _gone = reply.send(result);
+}
+
+#[cfg(test)]
+mod tests {
+    use seriatim_proto::ids::Offset;
+
+    use super::*;
+    use crate::group::part::Phase;
+
+    fn tp(partition: i32) -> TopicPartition {
+        TopicPartition::new("t", partition)
+    }
+
+    /// A member of two partitions, of each of which ten records were processed.
+    fn processed() -> State {
+        let mut state = State::default();
+        let assigned = [0, 1].map(|partition| v1::AssignedPartition {
+            topic: "t".to_owned(),
+            partition,
+            granted_generation: 1,
+            ..v1::AssignedPartition::default()
+        });
+        let _released = state.assign(&v1::Assignment {
+            generation: 1,
+            assigned: assigned.into(),
+            ..v1::Assignment::default()
+        });
+        for partition in [0, 1] {
+            let round = state.number();
+            let part = state.parts.get_mut(&tp(partition)).unwrap();
+            part.begin(round, 0, false);
+            part.phase = Phase::Running;
+            let tracker = part.tracker.as_mut().unwrap();
+            tracker.hand_on(0, 10);
+            tracker.finish(0, 10);
+        }
+        state
+    }
+
+    fn sent(begun: &Begun) -> Vec<(i32, i64)> {
+        let wire = plan::to_wire(&begun.planned);
+        wire.iter().map(|o| (o.partition, o.offset)).collect()
+    }
+
+    /// Seeds 179 and 557 of the simulator: after a failure everything that came back was committed.
+    #[test]
+    fn what_is_tried_again_is_what_was_asked_for() {
+        let mut state = processed();
+        let mut commits = Commits::new(None);
+        let (reply, _answer) = oneshot::channel();
+        let chosen = BTreeMap::from([(tp(0), CommitOffset::from(Offset(4)))]);
+        commits.ask(&state, chosen, reply);
+        for _attempt in 0..3 {
+            let begun = commits.begin(&mut state).unwrap();
+            assert_eq!(sent(&begun), [(0, 4)]);
+            commits.again(begun.waiters, begun.due);
+            commits.retry_at = None;
+        }
+        commits.waiting.clear();
+        assert!(commits.begin(&mut state).is_none(), "nobody asks any more");
+        commits.hurry();
+        for _attempt in 0..2 {
+            let begun = commits.begin(&mut state).unwrap();
+            assert_eq!(sent(&begun), [(0, 10), (1, 10)]);
+            commits.again(begun.waiters, begun.due);
+            commits.retry_at = None;
+        }
+    }
 }

@@ -113,8 +113,7 @@ impl Leading {
         let session = session.or_insert_with(|| Session::new(member, None, now));
         if !session.is(&link) {
             if let Some(before) = session.attach(Arc::clone(&link)) {
-                let text = "the member has opened another stream";
-                before.end(Some(v1::Error::new(ErrorCode::InvalidRequest, text)));
+                before.end(Some(another_stream()));
             }
             link.admit(&self.lease);
             session.tell(group, member, &self.topics, now);
@@ -148,10 +147,7 @@ impl Leading {
         {
             let before = joins.remove(at);
             if !Arc::ptr_eq(&before.link, &link) {
-                let text = "the member has opened another stream";
-                before
-                    .link
-                    .end(Some(v1::Error::new(ErrorCode::InvalidRequest, text)));
+                before.link.end(Some(another_stream()));
             }
         }
         let first = group.members.is_empty();
@@ -462,6 +458,16 @@ impl Leading {
         let _new = active.changes.leaves.insert(member_id.to_owned());
         self.inner.metrics.expired.increment(1);
         self.schedule(id, now + GATHER);
+    }
+}
+
+/// A member has one stream, the last that it asked for. Streams that it gave up may come late and look like
+/// the last, so whoever still listens to the other one is to ask again.
+fn another_stream() -> v1::Error {
+    let text = "the member has opened another stream; join again if this is the one that counts";
+    v1::Error {
+        retryable: true,
+        ..v1::Error::new(ErrorCode::InvalidRequest, text)
     }
 }
 
