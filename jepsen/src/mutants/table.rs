@@ -86,7 +86,7 @@ mod tests {
             "| [m](m.toml) | w | P1 | nobody | - | 0 | 0 | 0 |"
         );
         fate.seed = Some(7);
-        fate.checkers.insert("impossible".to_owned());
+        let _new = fate.checkers.insert("impossible".to_owned());
         assert!(of(&fate).contains("| (impossible) | 7 |"), "{}", of(&fate));
         fate.expected = true;
         assert!(of(&fate).contains("| impossible | 7 |"), "{}", of(&fate));
