@@ -5,7 +5,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use seriatim_proto::v1;
-use seriatim_runtime::{clock, rng, sim};
+use seriatim_runtime::{
+    clock::{self, Instant},
+    rng, sim,
+};
 use tokio::sync::mpsc;
 use v1::{member_request::Request, member_response::Response};
 
@@ -38,6 +41,15 @@ struct Held {
     revoked: bool,
 }
 
+/// What a member let go of and commits once more, later: it never is allowed to.
+struct LetGo {
+    held: BTreeMap<i32, Held>,
+    /// The generation in which it let go of them.
+    generation: u64,
+    /// When it commits them.
+    at: Instant,
+}
+
 /// One life of a member, from its first join to its end.
 struct Member<'a> {
     client: &'a Client,
@@ -46,6 +58,7 @@ struct Member<'a> {
     joined: bool,
     generation: u64,
     held: BTreeMap<i32, Held>,
+    let_go: Option<LetGo>,
 }
 
 /// How a commit ended, after its last attempt.
@@ -83,6 +96,7 @@ pub async fn seat(client: Client) {
             joined: false,
             generation: 0,
             held: BTreeMap::new(),
+            let_go: None,
         };
         member.live().await;
         client.pause(Duration::from_secs(2)).await;
@@ -174,6 +188,7 @@ impl Member<'_> {
                 }
             }
             self.work().await;
+            self.commit_too_late().await;
             if !self.release(stream).await {
                 return End::Reconnect;
             }
@@ -256,11 +271,20 @@ impl Member<'_> {
         }
         let due = rng::below(3) == 0 || self.held.values().any(|held| held.revoked);
         if due && !self.held.is_empty() {
-            self.commit_all(self.held.clone()).await;
+            let generation = self.generation;
+            self.commit_all(self.held.clone(), generation).await;
         }
     }
 
-    async fn commit_all(&mut self, held: BTreeMap<i32, Held>) {
+    /// Commits what it let go of a while ago, as if it had gone on.
+    async fn commit_too_late(&mut self) {
+        let due = self.let_go.take_if(|let_go| let_go.at <= clock::now());
+        if let Some(let_go) = due {
+            self.commit_all(let_go.held, let_go.generation).await;
+        }
+    }
+
+    async fn commit_all(&mut self, held: BTreeMap<i32, Held>, generation: u64) {
         let of = held
             .iter()
             .map(|(&partition, held)| (key(TOPIC, partition), held));
@@ -274,7 +298,7 @@ impl Member<'_> {
         let from = sim::clock::time();
         let recorder = &self.client.recorder;
         let pending = recorder.invoke(self.process, None, action.clone());
-        match self.commit(&held).await {
+        match self.commit(&held, generation).await {
             Ended::Stored(node) => {
                 recorder.ok(pending.at(node), action);
                 let mut board = self.client.board.lock();
@@ -288,7 +312,7 @@ impl Member<'_> {
         }
     }
 
-    async fn commit(&self, offsets: &BTreeMap<i32, Held>) -> Ended {
+    async fn commit(&self, offsets: &BTreeMap<i32, Held>, generation: u64) -> Ended {
         let (mut tainted, mut why) = (false, String::new());
         for _attempt in 0..3 {
             let offsets = offsets.iter().map(|(&partition, held)| v1::OffsetCommit {
@@ -300,7 +324,7 @@ impl Member<'_> {
             let request = v1::CommitOffsetsRequest {
                 group: GROUP.to_owned(),
                 member_id: self.id.to_string(),
-                generation: self.generation,
+                generation,
                 offsets: offsets.collect(),
                 validate_only: false,
             };
@@ -351,12 +375,14 @@ impl Member<'_> {
 
     /// Lets go of what it was told to let go of; it has been committed, or that failed for good.
     async fn release(&mut self, stream: &Stream) -> bool {
-        let gone = self.held.iter().filter(|(_, held)| held.revoked);
-        let partitions: Vec<i32> = gone.map(|(&partition, _)| partition).collect();
+        let mut gone = self.held.clone();
+        gone.retain(|_, held| held.revoked);
+        let partitions: Vec<i32> = gone.keys().copied().collect();
         if partitions.is_empty() {
             return true;
         }
         self.held.retain(|_, held| !held.revoked);
+        self.remember(gone);
         let released = v1::Released {
             partitions: vec![v1::TopicPartitions {
                 topic: TOPIC.to_owned(),
@@ -365,6 +391,22 @@ impl Member<'_> {
             generation: self.generation,
         };
         send(stream, Request::Released(released)).await
+    }
+
+    /// Now and then keeps in mind what it lets go of.
+    fn remember(&mut self, mut gone: BTreeMap<i32, Held>) {
+        if self.let_go.is_some() || rng::below(2) == 0 {
+            return;
+        }
+        // Further than its successor may be, which would be refused for going back.
+        for held in gone.values_mut() {
+            held.position += i64::try_from(rng::below(40)).unwrap_or_default();
+        }
+        self.let_go = Some(LetGo {
+            held: gone,
+            generation: self.generation,
+            at: clock::now() + rng::duration_below(Duration::from_secs(4)),
+        });
     }
 }
 

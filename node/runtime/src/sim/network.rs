@@ -140,7 +140,7 @@ impl State {
                 let held = self.is_cut(from, to);
                 if let Some(pipe) = pipe.upgrade() {
                     let mut pipe = pipe.lock();
-                    pipe.quality = quality;
+                    pipe.set_quality(quality, at);
                     if pipe.held != held {
                         pipe.hold(held, at);
                     }

@@ -61,7 +61,7 @@ pub(super) struct Pipe {
     deaf: bool,
     far: Far,
     /// What the link between the ends is like.
-    pub(super) quality: Quality,
+    quality: Quality,
     /// What each byte takes in addition, on this connection alone.
     late: Duration,
     /// When the link has sent all that it took.
@@ -139,6 +139,28 @@ impl Pipe {
         }
         self.buffered -= taken;
         taken
+    }
+
+    /// What the link between the ends is like.
+    pub(super) const fn quality(&self) -> Quality {
+        self.quality
+    }
+
+    /// The link is like this from now on. What waited until a slow link would carry it arrives at `at`, once
+    /// the link is slow no more.
+    pub(super) fn set_quality(&mut self, quality: Quality, at: Duration) {
+        let was = std::mem::replace(&mut self.quality, quality);
+        let mended = was.bytes_per_s.is_some() && quality.bytes_per_s.is_none();
+        if !mended || self.is_delayed() {
+            return;
+        }
+        for segment in &mut self.segments {
+            segment.at = segment.at.min(at);
+        }
+        self.end_at = self.end_at.map(|end| end.min(at));
+        self.last_at = self.last_at.min(at);
+        self.sending_until = Duration::ZERO;
+        self.wake_reader();
     }
 
     /// How much may be sent now.

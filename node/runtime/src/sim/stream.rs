@@ -67,7 +67,7 @@ impl AsyncWrite for SimStream {
         let (left, bytes, quality) = {
             let mut sends = self.sends.lock();
             let bytes = buf.len().min(sends.room());
-            (sends.leaves(now, bytes), bytes, sends.quality)
+            (sends.leaves(now, bytes), bytes, sends.quality())
         };
         let at = self.shared.arrival(left, bytes, quality);
         let written = ready!(self.sends.lock().write(at, buf, cx.waker()))?;
@@ -90,7 +90,7 @@ impl AsyncWrite for SimStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let quality = self.sends.lock().quality;
+        let quality = self.sends.lock().quality();
         let at = self.shared.soon(quality);
         self.sends.lock().close(at);
         Poll::Ready(Ok(()))
@@ -99,7 +99,7 @@ impl AsyncWrite for SimStream {
 
 impl Drop for SimStream {
     fn drop(&mut self) {
-        let quality = self.sends.lock().quality;
+        let quality = self.sends.lock().quality();
         let at = self.shared.soon(quality);
         self.sends.lock().close(at);
         self.receives.lock().deafen();

@@ -188,6 +188,30 @@ async fn a_slow_link_carries_one_byte_after_the_other() {
     assert!(clock::time() - begun < Duration::from_millis(10));
 }
 
+/// Seeds 208 and 285 found the cluster slow to recover, from what a link still had to carry at the speed
+/// that it no longer had.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_slow_link_comes_when_it_is_mended() {
+    let net = network(9);
+    let (mut client, mut server, _listener) = pair(&net).await;
+    let slow = Quality {
+        bytes_per_s: Some(100),
+        ..Quality::default()
+    };
+    net.set_quality("b", slow);
+    client.write_all(&[1; 5000]).await.unwrap();
+    client.write_all(&[2; 5000]).await.unwrap();
+    let mut read = [0; 10_000];
+    let waiting = crate::clock::timeout(Duration::from_secs(5), server.read_exact(&mut read)).await;
+    assert!(waiting.is_err());
+    net.set_quality("b", Quality::default());
+    let begun = clock::time();
+    let mut rest = [0; 10_000];
+    let _n = server.read_exact(&mut rest).await.unwrap();
+    assert!(clock::time() - begun < Duration::from_millis(10));
+    assert_eq!(rest.get(4999..5001), Some(&[1, 2][..]));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lossy_link_loses_time_and_no_bytes() {
     let net = network(10);
