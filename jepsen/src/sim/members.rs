@@ -59,6 +59,8 @@ struct Member<'a> {
     generation: u64,
     held: BTreeMap<i32, Held>,
     let_go: Option<LetGo>,
+    /// How far it may have committed what it had let go of, if its word that it did was lost.
+    reached: BTreeMap<i32, i64>,
 }
 
 /// How a commit ended, after its last attempt.
@@ -97,6 +99,7 @@ pub async fn seat(client: Client) {
             generation: 0,
             held: BTreeMap::new(),
             let_go: None,
+            reached: BTreeMap::new(),
         };
         member.live().await;
         client.pause(Duration::from_secs(2)).await;
@@ -206,9 +209,10 @@ impl Member<'_> {
         self.generation = assignment.generation;
         let mut held = BTreeMap::new();
         for got in &assignment.assigned {
+            let reached = self.reached.get(&got.partition).copied();
             let fresh = Held {
                 granted: got.granted_generation,
-                position: got.committed_offset.unwrap_or(0),
+                position: got.committed_offset.max(reached).unwrap_or(0),
                 revoked: false,
             };
             let before = self.held.get(&got.partition).copied();
@@ -272,19 +276,29 @@ impl Member<'_> {
         let due = rng::below(3) == 0 || self.held.values().any(|held| held.revoked);
         if due && !self.held.is_empty() {
             let generation = self.generation;
-            self.commit_all(self.held.clone(), generation).await;
+            let _stored = self.commit_all(self.held.clone(), generation).await;
         }
     }
 
     /// Commits what it let go of a while ago, as if it had gone on.
     async fn commit_too_late(&mut self) {
         let due = self.let_go.take_if(|let_go| let_go.at <= clock::now());
-        if let Some(let_go) = due {
-            self.commit_all(let_go.held, let_go.generation).await;
+        let Some(let_go) = due else { return };
+        if self
+            .commit_all(let_go.held.clone(), let_go.generation)
+            .await
+        {
+            for (partition, held) in let_go.held {
+                let _before = self.reached.insert(partition, held.position);
+                if let Some(again) = self.held.get_mut(&partition) {
+                    again.position = again.position.max(held.position);
+                }
+            }
         }
     }
 
-    async fn commit_all(&mut self, held: BTreeMap<i32, Held>, generation: u64) {
+    /// Whether it may have been stored.
+    async fn commit_all(&mut self, held: BTreeMap<i32, Held>, generation: u64) -> bool {
         let of = held
             .iter()
             .map(|(&partition, held)| (key(TOPIC, partition), held));
@@ -307,9 +321,13 @@ impl Member<'_> {
                     *latest = from.max(*latest);
                 }
             }
-            Ended::Refused(why) => recorder.fail(pending, action, why),
+            Ended::Refused(why) => {
+                recorder.fail(pending, action, why);
+                return false;
+            }
             Ended::Unknown(why) => self.process = recorder.info(pending, action, why),
         }
+        true
     }
 
     async fn commit(&self, offsets: &BTreeMap<i32, Held>, generation: u64) -> Ended {
