@@ -59,7 +59,8 @@ struct Member<'a> {
     generation: u64,
     held: BTreeMap<i32, Held>,
     let_go: Option<LetGo>,
-    /// How far it may have committed what it had let go of, if its word that it did was lost.
+    /// How far it came with what it let go of. It may have it again before the coordinator hears of
+    /// that, with an offset that was read before its last commit.
     reached: BTreeMap<i32, i64>,
 }
 
@@ -283,16 +284,20 @@ impl Member<'_> {
     /// Commits what it let go of a while ago, as if it had gone on.
     async fn commit_too_late(&mut self) {
         let due = self.let_go.take_if(|let_go| let_go.at <= clock::now());
-        let Some(let_go) = due else { return };
+        let Some(mut let_go) = due else { return };
+        // What is its own again would go back.
+        let_go
+            .held
+            .retain(|partition, _| !self.held.contains_key(partition));
+        if let_go.held.is_empty() {
+            return;
+        }
         if self
             .commit_all(let_go.held.clone(), let_go.generation)
             .await
         {
             for (partition, held) in let_go.held {
                 let _before = self.reached.insert(partition, held.position);
-                if let Some(again) = self.held.get_mut(&partition) {
-                    again.position = again.position.max(held.position);
-                }
             }
         }
     }
@@ -411,8 +416,12 @@ impl Member<'_> {
         send(stream, Request::Released(released)).await
     }
 
-    /// Now and then keeps in mind what it lets go of.
+    /// Keeps in mind how far it came, and now and then commits more of it later.
     fn remember(&mut self, mut gone: BTreeMap<i32, Held>) {
+        let came = gone
+            .iter()
+            .map(|(&partition, held)| (partition, held.position));
+        self.reached.extend(came);
         if self.let_go.is_some() || rng::below(2) == 0 {
             return;
         }
