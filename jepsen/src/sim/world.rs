@@ -221,7 +221,7 @@ impl World {
         Ok(())
     }
 
-    /// Gives the host a turn at least every [`FOREIGN`]: its timers are not all made through the seams.
+    /// Gives the host a turn at least every 4 ms: its timers are not all made through the seams.
     pub fn heed_foreign_timers(&mut self, host: &str) {
         if let Some(host) = self.hosts.get_mut(host) {
             host.unseen = FOREIGN;

@@ -332,6 +332,20 @@ impl World {
     }
 
     /// Everything ends; then all is read and compared.
+    /// One commit that somebody sees, in case chance left that out.
+    fn commit_and_see(&mut self) {
+        let name = self.names[self.owner];
+        let asks = Action::Committed(Committed {
+            group: "g".to_owned(),
+            offsets: BTreeMap::new(),
+        });
+        for action in [commit(name, self.generation, self.processed), asks] {
+            let open = self.story.begin(name, Some(1), action.clone());
+            let (kind, done) = self.take_effect(Some(self.owner), action);
+            self.story.end(open, kind, done);
+        }
+    }
+
     fn finish(mut self) -> Story {
         for who in 0..PROCESSES {
             match self.stages[who].take() {
@@ -340,6 +354,7 @@ impl World {
                 None => {}
             }
         }
+        self.commit_and_see();
         let mut story = self.story;
         let names = [(KEY, "a-0"), (LEDGER, "b-0"), (CELL, "c-0")];
         story.0.header.keys = names.map(|(key, name)| (key, name.to_owned())).into();
