@@ -139,11 +139,11 @@ fn a_disk_is_full_slow_stuck_and_failing_when_it_is_told_to() {
         .open(&path)
         .unwrap();
     file.write_all(&[1; 1000]).unwrap();
-    let _what = disk.tell("{\"full\":true}");
-    let full = file.write_all(&vec![1; 40 << 20]).unwrap_err();
+    let _what = disk.tell("{\"room\":100000}");
+    let full = file.write_all(&vec![1; 1 << 20]).unwrap_err();
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
     file.write_all_at(&[2; 1000], 0).unwrap();
-    let _what = disk.tell("{\"full\":false}");
+    let _what = disk.tell("{\"room\":null}");
     file.write_all(&[1; 1000]).unwrap();
 
     let _what = disk.tell("{\"failing\":true}");
