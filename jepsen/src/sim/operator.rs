@@ -74,6 +74,7 @@ async fn settled(client: &Client, (topic, partition): (&str, i32)) -> BTreeSet<u
             let topics = described.topics.iter();
             let mut partitions = topics.flat_map(|topic| &topic.partitions);
             let found = partitions.find(|found| found.partition == partition);
+            tracing::debug!(topic, partition, ?found, "is it settled?");
             if let Some(found) = found.filter(|found| found.target_replicas.is_empty()) {
                 return found.replicas.iter().copied().collect();
             }
@@ -104,6 +105,14 @@ pub async fn compare(
             }
         }
         if digests.len() < nodes.len() {
+            tracing::debug!(
+                topic,
+                partition,
+                ?range,
+                ?nodes,
+                ?digests,
+                "not all replicas are there"
+            );
             client.pause(Duration::from_millis(100)).await;
             if let Some(start) = log_start(&client, place, range.start).await {
                 range.start = start.min(range.end);
