@@ -107,10 +107,5 @@ fn known<'a>(facts: &Facts<'a>) -> HashMap<Place<'a>, Highest<i64>> {
             Some((end.index, (committed.group.as_str(), key), offset?))
         }));
     }
-    notes.sort_unstable();
-    let mut out: HashMap<Place<'a>, Highest<i64>> = HashMap::new();
-    for (index, place, offset) in notes {
-        out.entry(place).or_default().note(index, offset);
-    }
-    out
+    Highest::of_each(notes)
 }

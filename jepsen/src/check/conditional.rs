@@ -5,10 +5,8 @@
 //! what it knows. That a log is still shorter only a leader that is one can say: none may who does not
 //! know what somebody was told before the send.
 
-use std::collections::HashMap;
-
-use super::{Checker, facts::Facts, finder::Finder, highest::Highest};
-use crate::history::{Key, Kind, Workload};
+use super::{Checker, facts::Facts, finder::Finder, real_time::committed};
+use crate::history::{Kind, Workload};
 
 pub(super) const CHECKER: Checker = Checker {
     name: "conditional-append",
@@ -18,7 +16,7 @@ pub(super) const CHECKER: Checker = Checker {
 };
 
 fn check(facts: &Facts<'_>, finder: &mut Finder) {
-    let told = told(facts);
+    let reached = committed(facts);
     for sent in &facts.sends {
         let Some(expected) = sent.send.expected_end else {
             continue;
@@ -38,7 +36,7 @@ fn check(facts: &Facts<'_>, finder: &mut Finder) {
                     format!("{what} on condition that it ends at {expected}, refused as it does");
                 (text, sent.ops())
             });
-            let known = told.get(&sent.send.key);
+            let known = reached.get(&sent.send.key);
             let known = known.and_then(|known| known.before(sent.op.invoked.index));
             let true_end = found > expected || known.is_none_or(|&(_, known)| known <= found);
             finder.expect(true_end, || {
@@ -52,24 +50,4 @@ fn check(facts: &Facts<'_>, finder: &mut Finder) {
             });
         }
     }
-}
-
-/// How far each log was said to be committed by anybody, entry by entry.
-fn told(facts: &Facts<'_>) -> HashMap<Key, Highest<i64>> {
-    let mut notes: Vec<(u64, Key, i64)> = Vec::new();
-    for sent in &facts.sends {
-        let end = sent.acknowledged().map(|base| base + sent.len());
-        let by = sent.op.completed.zip(end);
-        notes.extend(by.map(|(op, end)| (op.index, sent.send.key, end)));
-    }
-    for polled in &facts.polls {
-        let high = polled.read.high_watermark;
-        notes.extend(high.map(|high| (polled.completed.index, polled.key, high)));
-    }
-    notes.sort_unstable();
-    let mut out: HashMap<Key, Highest<i64>> = HashMap::new();
-    for (index, key, high) in notes {
-        out.entry(key).or_default().note(index, high);
-    }
-    out
 }

@@ -1,5 +1,7 @@
 //! The highest of something that grows, as it was known at any entry.
 
+use std::{collections::HashMap, hash::Hash};
+
 /// Values that became known one after the other, of which only the highest so far counts.
 #[derive(Debug, Clone)]
 pub(super) struct Highest<T> {
@@ -21,6 +23,16 @@ impl<T: Ord> Highest<T> {
         if last.is_none_or(|(_, highest)| *highest < value) {
             self.steps.push((index, value));
         }
+    }
+
+    /// The highest of each thing, from the entries at which values became known, in any order.
+    pub(super) fn of_each<K: Ord + Hash>(mut notes: Vec<(u64, K, T)>) -> HashMap<K, Self> {
+        notes.sort_unstable();
+        let mut out: HashMap<K, Self> = HashMap::new();
+        for (index, of, value) in notes {
+            out.entry(of).or_default().note(index, value);
+        }
+        out
     }
 
     /// The highest that was known before entry `index`, and the entry that told it.

@@ -38,7 +38,7 @@ fn check(facts: &Facts<'_>, finder: &mut Finder) {
 }
 
 /// How far each log was known to be committed, entry by entry.
-fn committed(facts: &Facts<'_>) -> HashMap<Key, Highest<i64>> {
+pub(super) fn committed(facts: &Facts<'_>) -> HashMap<Key, Highest<i64>> {
     let mut notes: Vec<(u64, Key, i64)> = Vec::new();
     for sent in &facts.sends {
         let end = sent.acknowledged().map(|base| base + sent.len());
@@ -55,10 +55,5 @@ fn committed(facts: &Facts<'_>) -> HashMap<Key, Highest<i64>> {
         let end = last.max(polled.read.high_watermark);
         notes.extend(end.map(|end| (polled.completed.index, polled.key, end)));
     }
-    notes.sort_unstable();
-    let mut out: HashMap<Key, Highest<i64>> = HashMap::new();
-    for (index, key, end) in notes {
-        out.entry(key).or_default().note(index, end);
-    }
-    out
+    Highest::of_each(notes)
 }

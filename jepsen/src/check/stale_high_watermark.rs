@@ -83,21 +83,16 @@ fn covers(facts: &Facts<'_>, finder: &mut Finder, polled: &Polled<'_>, high: i64
 
 /// How far each node has said that each log is committed, entry by entry.
 fn told(facts: &Facts<'_>) -> HashMap<(u64, Key), Highest<i64>> {
-    let mut notes: Vec<(u64, u64, Key, i64)> = Vec::new();
+    let mut notes: Vec<(u64, (u64, Key), i64)> = Vec::new();
     for sent in &facts.sends {
         let end = sent.acknowledged().map(|base| base + sent.len());
         let by = sent.op.completed.zip(sent.op.node()).zip(end);
-        notes.extend(by.map(|((op, node), end)| (op.index, node, sent.send.key, end)));
+        notes.extend(by.map(|((op, node), end)| (op.index, (node, sent.send.key), end)));
     }
     for polled in &facts.polls {
         let by = polled.op.node().zip(polled.read.high_watermark);
         let index = polled.completed.index;
-        notes.extend(by.map(|(node, high)| (index, node, polled.key, high)));
+        notes.extend(by.map(|(node, high)| (index, (node, polled.key), high)));
     }
-    notes.sort_unstable();
-    let mut out: HashMap<(u64, Key), Highest<i64>> = HashMap::new();
-    for (index, node, key, high) in notes {
-        out.entry((node, key)).or_default().note(index, high);
-    }
-    out
+    Highest::of_each(notes)
 }
