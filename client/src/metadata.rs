@@ -8,7 +8,7 @@ use std::{
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use parking_lot::RwLock;
-use seriatim_proto::v1;
+use seriatim_proto::v1::{self, ErrorCode};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep, timeout, timeout_at},
@@ -44,6 +44,11 @@ impl Leader {
         (self.log, self.epoch)
     }
 
+    /// Whether it may lead this log: not if it leads one of an earlier topic of that name.
+    pub(crate) const fn may_lead(&self, log: u64) -> bool {
+        self.log == 0 || self.log >= log
+    }
+
     /// Another node leads since, or another log.
     pub(crate) fn took_over_from(&self, other: &Self) -> bool {
         self.term() > other.term() && (self.node != other.node || self.log != other.log)
@@ -70,6 +75,12 @@ struct Topic {
     /// The log of its first partition, 0 where nodes do not say.
     log: u64,
     partitions: Vec<Slot>,
+}
+
+impl Topic {
+    fn slot(&self, partition: i32) -> Option<&Slot> {
+        self.partitions.get(usize::try_from(partition).ok()?)
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -130,9 +141,8 @@ impl Metadata {
     }
 
     fn slot(&self, topic: &str, partition: i32) -> Option<Slot> {
-        let at = usize::try_from(partition).ok()?;
         let view = self.view.read();
-        view.topics.get(topic)?.partitions.get(at).cloned()
+        view.topics.get(topic)?.slot(partition).cloned()
     }
 
     /// Every address that may answer, in random order, so that no node gets all the questions.
@@ -304,12 +314,13 @@ impl Metadata {
         }
         for topic in answer.topics {
             let first = view.deleted.get(&topic.name).copied().unwrap_or(0);
-            if log_of(&topic) != 0 && log_of(&topic) < first {
+            let log = log_of(&topic);
+            if log != 0 && log < first {
                 // The node has not heard of the deletion.
                 continue;
             }
             let _was = view.unknown.remove(&topic.name);
-            changed |= merge_topic(&mut view.topics, &view.nodes, topic);
+            changed |= merge_topic(&mut view.topics, &view.nodes, topic, log);
         }
         for topic in answer.unknown_topics {
             if !view.topics.contains_key(&topic) {
@@ -350,14 +361,31 @@ impl Metadata {
         view.topics.get(topic).map(|topic| topic.log)
     }
 
+    /// Takes in what the answer to a request for a log says besides: who leads, or that the topic is gone.
+    pub(crate) fn heed(&self, topic: &str, partition: i32, log: u64, error: &ClientError) {
+        let ClientError::Server(server) = error else {
+            return;
+        };
+        if let Some(hint) = &server.leader {
+            self.note_leader(topic, partition, hint);
+        }
+        if server.code() == ErrorCode::TopicDeleted {
+            self.log_deleted(topic, partition, log);
+        }
+    }
+
     /// A node says that the topic to which a log belonged was deleted.
-    pub(crate) fn log_deleted(&self, topic: &str, partition: i32, log: u64) {
-        if log != 0 && self.log(topic, partition) == log {
-            let first = self.first_log(topic);
-            let mut view = self.view.write();
-            view.delete_below(topic, first.map_or(0, |first| first + 1));
+    fn log_deleted(&self, topic: &str, partition: i32, log: u64) {
+        let mut view = self.view.write();
+        if let Some(known) = view.topics.get(topic)
+            && log != 0
+            && known.slot(partition).is_some_and(|slot| slot.log == log)
+        {
+            let later = known.log + 1;
+            view.delete_below(topic, later);
             let _known = view.topics.remove(topic);
         }
+        drop(view);
         self.want_refresh();
     }
 }
@@ -383,8 +411,8 @@ fn merge_topic(
     topics: &mut HashMap<String, Topic>,
     nodes: &HashMap<u64, Arc<str>>,
     news: v1::Topic,
+    log: u64,
 ) -> bool {
-    let log = log_of(&news);
     let known = topics.entry(news.name).or_insert_with(|| Topic {
         id: news.topic_id.clone(),
         log,

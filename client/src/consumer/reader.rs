@@ -220,8 +220,7 @@ impl Reader {
     fn leader(&self) -> Option<Leader> {
         let tp = &self.key.tp;
         let leader = self.metadata.leader(&tp.topic, tp.partition.0);
-        // Not one of an earlier topic of that name.
-        leader.filter(|leader| leader.log == 0 || leader.log >= self.log)
+        leader.filter(|leader| leader.may_lead(self.log))
     }
 
     /// Whoever leads the partition leads this log. If it is another one than before, the topic was deleted
@@ -344,17 +343,9 @@ impl Reader {
     }
 
     fn judge(&self, error: ClientError) -> End {
-        if let ClientError::Server(server) = &error
-            && let Some(hint) = &server.leader
-        {
-            let tp = &self.key.tp;
-            self.metadata.note_leader(&tp.topic, tp.partition.0, hint);
-        }
-        if error.code() == Some(ErrorCode::TopicDeleted) {
-            let tp = &self.key.tp;
-            self.metadata
-                .log_deleted(&tp.topic, tp.partition.0, self.log);
-        }
+        let tp = &self.key.tp;
+        self.metadata
+            .heed(&tp.topic, tp.partition.0, self.log, &error);
         if error.is_retryable() || is_unknown(&error) {
             End::Retry(error)
         } else if error.code() == Some(ErrorCode::OffsetOutOfRange) {

@@ -10,7 +10,7 @@ use seriatim_proto::{
     compression::Compression,
     ids::{Offset, TopicPartition},
     record::{BatchBuilder, ProducerStamp},
-    v1::{self, ErrorCode},
+    v1,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -235,13 +235,9 @@ impl Conditional {
         let Some(error) = result.error else {
             return Ok(Offset(result.base_offset));
         };
-        if let Some(hint) = &error.leader {
-            metadata.note_leader(&tp.topic, tp.partition.0, hint);
-        }
-        if error.code() == ErrorCode::TopicDeleted {
-            metadata.log_deleted(&tp.topic, tp.partition.0, batch.log_id);
-        }
-        Err(ClientError::server(error))
+        let error = ClientError::server(error);
+        metadata.heed(&tp.topic, tp.partition.0, batch.log_id, &error);
+        Err(error)
     }
 }
 

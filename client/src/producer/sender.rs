@@ -8,10 +8,7 @@ use std::{
     time::Duration,
 };
 
-use seriatim_proto::{
-    ids::Offset,
-    v1::{self, ErrorCode},
-};
+use seriatim_proto::{ids::Offset, v1};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
@@ -225,8 +222,7 @@ impl Sender {
         let (topic, partition) = (Arc::clone(&lane.queue.topic), lane.queue.partition);
         let metadata = self.client.metadata();
         let leader = metadata.leader(&topic, partition);
-        // One of an earlier topic leads nothing that the batches are for.
-        let leader = leader.filter(|leader| leader.log == 0 || leader.log >= lane.log());
+        let leader = leader.filter(|leader| leader.may_lead(lane.log()));
         let Some(leader) = leader else {
             // It may have been forgotten, and created anew since.
             metadata.follow(&topic);
@@ -396,14 +392,7 @@ impl Sender {
         }
         let metadata = self.client.metadata();
         let (topic, partition) = (Arc::clone(&lane.queue.topic), lane.queue.partition);
-        if let ClientError::Server(server) = &error
-            && let Some(hint) = &server.leader
-        {
-            metadata.note_leader(&topic, partition, hint);
-        }
-        if error.code() == Some(ErrorCode::TopicDeleted) {
-            metadata.log_deleted(&topic, partition, lane.log());
-        }
+        metadata.heed(&topic, partition, lane.log(), &error);
         let leader = metadata.leader(&topic, partition);
         let elsewhere = leader.is_some_and(|leader| leader.took_over_from(asked));
         if !elsewhere && error.is_retryable() {

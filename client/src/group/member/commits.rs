@@ -57,9 +57,7 @@ impl Waiter {
 }
 
 struct Flight {
-    planned: Vec<Planned>,
-    waiters: Vec<Waiter>,
-    due: bool,
+    begun: Begun,
     call: BoxFuture<'static, Result<(), ClientError>>,
 }
 
@@ -149,7 +147,7 @@ impl Commits {
         for waiter in mem::take(&mut self.waiting) {
             waiter.refuse(error.clone());
         }
-        let under_way = self.flight.take().map(|flight| flight.waiters);
+        let under_way = self.flight.take().map(|flight| flight.begun.waiters);
         for mut waiter in under_way.into_iter().flatten() {
             waiter.maybe_applied = true;
             waiter.refuse(error.clone());
@@ -218,68 +216,66 @@ impl Member {
         drop(state);
         let client = self.shared.client.clone();
         let call = Box::pin(async move { client.commit_once(request).await });
-        self.commits.flight = Some(Flight {
-            planned: begun.planned,
-            waiters: begun.waiters,
-            due: begun.due,
-            call,
-        });
+        self.commits.flight = Some(Flight { begun, call });
     }
 
     pub(super) fn on_committed(&mut self, stored: Result<(), ClientError>) {
-        let Some(mut flight) = self.commits.flight.take() else {
+        let Some(Flight {
+            begun: mut sent, ..
+        }) = self.commits.flight.take()
+        else {
             return;
         };
         let Err(error) = stored else {
-            return self.on_stored(flight);
+            return self.on_stored(sent);
         };
-        for waiter in &mut flight.waiters {
+        for waiter in &mut sent.waiters {
             waiter.maybe_applied |= !error.has_no_side_effects();
         }
         let verdict = judge(&error);
         let keeps = error.code() != Some(v1::ErrorCode::OffsetWentBack);
         tracing::debug!(group = self.shared.group, %error, ?verdict, "commit");
         match verdict {
-            Verdict::Retry => self.commits.again(flight.waiters, flight.due),
+            Verdict::Retry => self.commits.again(sent.waiters, sent.due),
             Verdict::Outdated if keeps => {
-                self.commits.again(flight.waiters, flight.due);
+                self.commits.again(sent.waiters, sent.due);
                 if self.commits.attempt >= STALE_MAX {
                     self.resync();
                 }
             }
             Verdict::Outdated => {
-                refuse(flight.waiters, &error);
-                self.commits.again(Vec::new(), flight.due);
+                refuse(sent.waiters, &error);
+                self.commits.again(Vec::new(), sent.due);
                 self.resync();
             }
             Verdict::Unknown => {
-                refuse(flight.waiters, &error);
+                refuse(sent.waiters, &error);
                 self.on_broken(error);
             }
             Verdict::Fatal if error.code() == Some(v1::ErrorCode::MemberFenced) => {
-                refuse(flight.waiters, &error);
+                refuse(sent.waiters, &error);
                 self.on_broken(error);
             }
             Verdict::Fatal => {
                 tracing::warn!(group = self.shared.group, %error, "the commit is refused");
-                refuse(flight.waiters, &error);
-                self.commits.again(Vec::new(), flight.due);
+                refuse(sent.waiters, &error);
+                self.commits.again(Vec::new(), sent.due);
             }
         }
     }
 
-    fn on_stored(&mut self, flight: Flight) {
+    fn on_stored(&mut self, sent: Begun) {
         let mut state = self.shared.state.lock();
-        plan::stored(&mut state, &flight.planned);
+        plan::stored(&mut state, &sent.planned);
         drop(state);
         self.commits.attempt = 0;
-        if flight.planned.len() == OFFSETS_MAX {
+        if sent.planned.len() == OFFSETS_MAX {
             // There may be more than one commit holds.
-            self.commits.due |= flight.due;
-            self.commits.waiting.extend(flight.waiters);
+            self.commits.due |= sent.due;
+            self.commits.waiting.extend(sent.waiters);
             return;
         }
-        for waiter in flight.waiters {
+        for waiter in sent.waiters {
             answer(waiter.reply, Ok(()));
         }
     }
