@@ -323,6 +323,9 @@ impl Storage {
     }
 
     async fn has_meta_room(&self) -> bool {
+        if self.0.meta.has_room() {
+            return true;
+        }
         let inner = Arc::clone(&self.0);
         // Appends are refused while less than the reserve is free: that is left to the store.
         let some_free = |inner: &Inner| inner.core.space.free() >= META_ROOM_BYTES;

@@ -58,6 +58,18 @@ impl Ahead {
         }
     }
 
+    /// Whether enough is set aside, told without waiting for whoever sets more aside.
+    pub(super) fn is_enough(&self) -> bool {
+        let (Ok(len), Some(mut known)) = (self.file.len(), self.known.try_lock()) else {
+            return false;
+        };
+        let enough = known.is_enough(len);
+        if enough {
+            known.len = len;
+        }
+        enough
+    }
+
     /// Looks at the file, and sets more aside where that is needed.
     pub(super) fn room(&self) -> Room {
         if self.unsupported.load(Ordering::Relaxed) {
@@ -72,7 +84,7 @@ impl Ahead {
             known.end = len;
         }
         known.len = len;
-        if known.end >= len + LEFT_BYTES {
+        if known.is_enough(len) {
             return Room::Enough;
         }
         match self.file.reserve(len, AHEAD_BYTES) {
@@ -90,6 +102,13 @@ impl Ahead {
                 _ => Room::Unknown,
             },
         }
+    }
+}
+
+impl Known {
+    /// Whether a file of this length has enough; never if it was cut.
+    const fn is_enough(&self, len: u64) -> bool {
+        self.len <= len && self.end >= len + LEFT_BYTES
     }
 }
 
@@ -151,10 +170,13 @@ mod tests {
     fn changes_have_room_as_long_as_enough_is_left() {
         let (_dir, file) = limited(AHEAD_BYTES);
         let ahead = Ahead::of(Arc::clone(&file) as Arc<dyn DiskFile>);
+        assert!(!ahead.is_enough());
         assert_eq!(ahead.room(), Room::Enough);
         file.set_len(AHEAD_BYTES - LEFT_BYTES).unwrap();
+        assert!(ahead.is_enough());
         assert_eq!(ahead.room(), Room::Enough);
         file.set_len(AHEAD_BYTES - LEFT_BYTES + 1).unwrap();
+        assert!(!ahead.is_enough());
         assert_eq!(ahead.room(), Room::None);
         *file.limit.lock() = u64::MAX;
         assert_eq!(ahead.room(), Room::Enough);
@@ -167,6 +189,7 @@ mod tests {
         file.set_len(100).unwrap();
         assert_eq!(ahead.room(), Room::Enough);
         file.set_len(50).unwrap();
+        assert!(!ahead.is_enough());
         *file.limit.lock() = 0;
         assert_eq!(ahead.room(), Room::None);
     }

@@ -159,6 +159,14 @@ impl MetaStore {
         }
     }
 
+    /// Whether room for changes is set aside already. Does not block.
+    pub(crate) fn has_room(&self) -> bool {
+        match self.0.read().as_ref() {
+            Some(Backend::Sled(sled)) => sled.ahead.is_enough(),
+            Some(Backend::Journal(_)) | None => false,
+        }
+    }
+
     /// Whether there is room for changes. May block for as long as it takes to set some aside.
     pub(crate) fn room(&self) -> Room {
         match self.0.read().as_ref() {
