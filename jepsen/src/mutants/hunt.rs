@@ -200,11 +200,7 @@ mod tests {
             checks: checks.collect(),
             ..Outcome::default()
         };
-        Done {
-            seed,
-            end: End::Told(Box::new(outcome)),
-            again: None,
-        }
+        Done::told(seed, outcome)
     }
 
     #[test]

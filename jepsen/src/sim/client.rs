@@ -156,13 +156,13 @@ impl Client {
         self.recorder.impossible(what);
     }
 
-    /// Asks for one partition once, from `offset` on.
-    pub(super) async fn ask(
+    /// Reads one partition once; the records that begin at `offset` or later.
+    pub async fn fetch(
         &self,
         node: u64,
         (topic, partition): (&str, i32),
         offset: i64,
-    ) -> Result<v1::PartitionFetchResult, Option<v1::Error>> {
+    ) -> Result<Fetched, Option<v1::Error>> {
         let request = v1::FetchRequest {
             partitions: vec![v1::FetchPartition {
                 topic: topic.to_owned(),
@@ -180,20 +180,9 @@ impl Client {
             Ok(_) | Err(_) => None,
         };
         let mut result = result.ok_or(None)?;
-        match result.error.take() {
-            Some(error) => Err(Some(error)),
-            None => Ok(result),
+        if let Some(error) = result.error.take() {
+            return Err(Some(error));
         }
-    }
-
-    /// Reads one partition once; the records that begin at `offset` or later.
-    pub async fn fetch(
-        &self,
-        node: u64,
-        (topic, partition): (&str, i32),
-        offset: i64,
-    ) -> Result<Fetched, Option<v1::Error>> {
-        let result = self.ask(node, (topic, partition), offset).await?;
         match decode(result.record_batches, offset) {
             Ok(records) => Ok(Fetched {
                 records,

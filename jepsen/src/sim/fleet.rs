@@ -78,6 +78,16 @@ pub struct Done {
 }
 
 impl Done {
+    /// A seed that was run once and told what came of it.
+    #[cfg(test)]
+    pub(crate) fn told(seed: u64, outcome: super::outcome::Outcome) -> Self {
+        Self {
+            seed,
+            end: End::Told(Box::new(outcome)),
+            again: None,
+        }
+    }
+
     /// What is wrong with this seed, in words; empty if nothing is.
     pub fn wrong(&self) -> Vec<String> {
         let mut wrong = match &self.end {

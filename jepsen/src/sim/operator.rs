@@ -141,8 +141,7 @@ pub async fn compare(
 
 /// Where a partition begins now, if that is above `position`.
 async fn log_start(client: &Client, place: (&str, i32), position: i64) -> Option<i64> {
-    // The records may be those of other clients, which have another form.
-    let answer = client.ask(client.any_node(), place, position).await;
+    let answer = client.fetch(client.any_node(), place, position).await;
     let error = answer.err().flatten()?;
     removed(&error, position)
 }

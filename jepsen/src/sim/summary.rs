@@ -126,11 +126,7 @@ mod tests {
             recovered_ms: Some(recovered_ms),
             ..Outcome::default()
         };
-        Done {
-            seed,
-            end: End::Told(Box::new(outcome)),
-            again: None,
-        }
+        Done::told(seed, outcome)
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{
     history::Header,
     live::Notes,
     sim::{
-        fleet::{Done, End},
+        fleet::Done,
         outcome::{Check, Outcome},
     },
 };
@@ -33,11 +33,7 @@ fn done(seed: u64, violations: &[&str], recovered_ms: u64) -> Done {
         recovered_ms: Some(recovered_ms),
         ..Outcome::default()
     };
-    Done {
-        seed,
-        end: End::Told(Box::new(outcome)),
-        again: None,
-    }
+    Done::told(seed, outcome)
 }
 
 fn open(dir: &Path) -> (Ledger, Vec<u64>) {
