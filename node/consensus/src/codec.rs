@@ -151,7 +151,7 @@ pub(crate) fn to_frame(entry: RaftEntry, next_offset: Offset) -> Option<Frame> {
         EntryPayload::Blank => other(FrameKind::Blank, Bytes::new()),
         EntryPayload::Membership(m) => other(FrameKind::Membership, encode_membership(&m)),
         EntryPayload::Normal(Data::Command(bytes)) => other(FrameKind::Command, bytes),
-        EntryPayload::Normal(Data::Batch(batch)) => Frame::batch(id, next_offset, &batch),
+        EntryPayload::Normal(Data::Batch { batch, .. }) => Frame::batch(id, next_offset, &batch),
         EntryPayload::Normal(Data::Framed(frame)) => frame,
         EntryPayload::Normal(Data::Head(_)) => return None,
     })

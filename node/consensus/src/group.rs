@@ -14,7 +14,6 @@ use openraft::{
     Instant as _, ReadPolicy, ServerState,
     async_runtime::watch::WatchReceiver as _,
     errors::{ClientWriteError, ForwardReason, ForwardToLeader, InitializeError, RaftError},
-    impls::OneshotResponder,
     raft::{ClientWriteResult, Precondition},
     type_config::TypeConfigExt as _,
 };
@@ -31,6 +30,7 @@ use crate::{
     Applied, ConsensusError, GroupState, GroupStatus, Member, Proposal, ProposeError, Role,
     pace::Pace,
     raft::{Data, Peer, Raft, Types, from_raft, to_raft},
+    refusals::{Refusals, Responder},
 };
 
 /// Elections of a node's groups that are under way at once. More would wait for each other's votes
@@ -52,6 +52,7 @@ struct Inner {
     name: String,
     raft: Raft,
     log: Log,
+    refusals: Refusals,
     state: watch::Receiver<GroupState>,
     applied: Arc<Mutex<Option<LogId>>>,
     /// The node's turns to hold elections.
@@ -76,7 +77,7 @@ impl Group {
     pub(crate) fn new(
         (key, name): (LogKey, String),
         raft: Raft,
-        (log, applied): (Log, Arc<Mutex<Option<LogId>>>),
+        (log, applied, refusals): (Log, Arc<Mutex<Option<LogId>>>, Refusals),
         state: watch::Receiver<GroupState>,
         (pace, compact_after_bytes): (Pace, Option<u64>),
         elections: Arc<Semaphore>,
@@ -86,6 +87,7 @@ impl Group {
             name,
             raft,
             log,
+            refusals,
             state,
             applied,
             elections,
@@ -164,11 +166,11 @@ impl Group {
     /// return. The result arrives when the entry is applied.
     pub async fn submit(&self, proposal: Proposal, term: u64) -> Result<Pending, ProposeError> {
         let data = match proposal {
-            Proposal::Batch(batch) => Data::Batch(batch),
+            Proposal::Batch { batch, after } => Data::Batch { batch, after },
             Proposal::Command(bytes) => Data::Command(bytes),
         };
         let (sender, result) = Types::oneshot();
-        let responder = OneshotResponder::new(sender);
+        let responder = Responder::new(sender, self.0.refusals.clone());
         let write = self
             .0
             .raft
@@ -181,6 +183,11 @@ impl Group {
         Ok(Pending {
             result: Box::pin(async move { result.await.ok() }),
         })
+    }
+
+    /// How many proposals were refused on this replica so far.
+    pub fn refusals(&self) -> u64 {
+        self.0.refusals.count()
     }
 
     /// Changes with elections and failure only.

@@ -54,7 +54,12 @@ impl StateMachine for Recorder {
             match entry.payload {
                 AppliedPayload::Membership(membership) => state.0.membership = Some(membership),
                 AppliedPayload::Command(bytes) => state.1.push(bytes),
-                AppliedPayload::Blank | AppliedPayload::Batch(_) => {}
+                AppliedPayload::Batch(header) => {
+                    let base_offset = header.base_offset;
+                    replies.push(Reply::Batch { base_offset });
+                    continue;
+                }
+                AppliedPayload::Blank => {}
             }
             replies.push(Reply::None);
         }

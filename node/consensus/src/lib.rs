@@ -27,6 +27,9 @@ mod pace_tests;
 mod parts;
 mod raft;
 mod receive;
+mod refusals;
+#[cfg(test)]
+mod refusals_tests;
 mod registry;
 mod replay;
 mod seam;

@@ -8,7 +8,7 @@ use std::{
 
 use futures::{Stream, stream};
 use openraft::{
-    OptionalSend, RaftLogReader,
+    EntryPayload, OptionalSend, RaftLogReader,
     storage::{IOFlushed, LogState, RaftLogStorage},
 };
 use seriatim_runtime::{
@@ -23,6 +23,7 @@ use crate::{
         RaftEntry, RaftLogId, RaftVote, Types, from_raft, io_error, to_raft, vote_from_raft,
         vote_to_raft,
     },
+    refusals::Refusals,
 };
 
 /// Entries that one read for apply returns at most; heads are small.
@@ -33,6 +34,7 @@ const APPLY_CHUNK: u64 = 1024;
 pub(crate) struct LogStore {
     pub(crate) storage: Storage,
     pub(crate) log: Log,
+    pub(crate) refusals: Refusals,
     /// Most bytes that one read for replication returns (at least one entry).
     pub(crate) max_read_bytes: usize,
 }
@@ -219,7 +221,11 @@ impl RaftLogStorage<Types> for LogStore {
     {
         let mut next = self.log.next_offset();
         let mut frames = Vec::new();
-        for entry in entries {
+        for mut entry in entries {
+            if self.refusals.leave_no_place(&entry.payload) {
+                hit!("consensus.propose.void");
+                entry.payload = EntryPayload::Blank;
+            }
             let frame = codec::to_frame(entry, next)
                 .ok_or_else(|| io::Error::other("an entry without records cannot be appended"))?;
             next = frame.next_offset();

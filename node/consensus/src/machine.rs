@@ -181,7 +181,7 @@ pub(crate) fn to_applied(entry: RaftEntry) -> io::Result<AppliedEntry> {
             Some(batch) => (frame.base_offset(), AppliedPayload::Batch(batch)),
             None => return Err(io::Error::other("a batch without a header")),
         },
-        EntryPayload::Normal(Data::Batch(_)) => {
+        EntryPayload::Normal(Data::Batch { .. }) => {
             return Err(io::Error::other("a batch that no log has stamped"));
         }
     };

@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use openraft::{EntryPayload, errors::Unreachable, impls::OneshotResponder, vote::RaftLeaderId};
+use openraft::{EntryPayload, errors::Unreachable, vote::RaftLeaderId};
 use seriatim_proto::{
     batch::RecordBatch,
     ids::{NodeId, ReplicaId},
@@ -11,7 +11,7 @@ use seriatim_storage::{Frame, FrameHead, LogId, Vote};
 
 use bytes::Bytes;
 
-use crate::Reply;
+use crate::{Reply, refusals::Responder};
 
 /// One configuration serves every group.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,7 +30,7 @@ impl openraft::RaftTypeConfig for Types {
     type Entry = openraft::Entry<<Self::LeaderId as RaftLeaderId>::Committed, Payload>;
     type AsyncRuntime = crate::seam::Seam;
     type Responder<T>
-        = OneshotResponder<Self, T>
+        = Responder<T>
     where
         T: openraft::OptionalSend + 'static;
     type Batch<T>
@@ -57,8 +57,11 @@ pub(crate) struct Peer {
 /// What an entry carries, from proposal to apply; no step copies a record.
 #[derive(Debug, Clone)]
 pub(crate) enum Data {
-    /// Proposed here: the log stamps it.
-    Batch(RecordBatch),
+    /// Proposed here: the log stamps it, unless more proposals were refused than it says.
+    Batch {
+        batch: RecordBatch,
+        after: Option<u64>,
+    },
     /// Read from the log or received from a leader: stamped.
     Framed(Frame),
     /// Read from the log to be applied: without the records.
@@ -70,7 +73,7 @@ pub(crate) enum Data {
 impl fmt::Display for Data {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Batch(batch) => write!(f, "batch of {}", batch.header.record_count),
+            Self::Batch { batch, .. } => write!(f, "batch of {}", batch.header.record_count),
             Self::Framed(frame) => write!(f, "batch at {}", frame.base_offset()),
             Self::Head(head) => write!(f, "batch at {}", head.header.base_offset),
             Self::Command(bytes) => write!(f, "command of {} bytes", bytes.len()),

@@ -21,6 +21,7 @@ use crate::{
     pace::{Pace, Throttle},
     raft::Raft,
     receive::Receiver,
+    refusals::Refusals,
 };
 
 /// Files that the log of a group consists of, about, when it is compacted.
@@ -117,9 +118,11 @@ impl Consensus {
             saving: Arc::default(),
         };
         let pace = Pace::new(log.clone(), Arc::clone(&inner.throttle));
+        let refusals = Refusals::default();
         let store = LogStore {
             storage: inner.storage.clone(),
             log: log.clone(),
+            refusals: refusals.clone(),
             max_read_bytes: inner.options.max_append_bytes,
         };
         let network = Factory {
@@ -157,7 +160,7 @@ impl Consensus {
         let group = Group::new(
             (spec.key, spec.name),
             raft,
-            (log, applied),
+            (log, applied, refusals),
             state,
             parts,
             elections,

@@ -30,6 +30,7 @@ use crate::{
     log_store::LogStore,
     machine::Machine,
     raft::{RaftEntry, RaftLogId, RaftVote, Types, from_raft, to_raft, vote_to_raft},
+    refusals::Refusals,
 };
 
 type StorageError = openraft::StorageError<Types>;
@@ -220,6 +221,7 @@ impl StoreBuilder<Types, Lenient, Machine, Guard> for Builder {
         let store = LogStore {
             storage,
             log,
+            refusals: Refusals::default(),
             max_read_bytes: 100,
         };
         Ok((guard, Lenient(store), machine))
@@ -257,6 +259,7 @@ async fn a_vote_is_saved_only_once_the_entries_before_it_are_durable() {
     let mut store = LogStore {
         storage: storage.clone(),
         log: log.clone(),
+        refusals: Refusals::default(),
         max_read_bytes: 100,
     };
     let vote = |term| {

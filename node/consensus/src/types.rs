@@ -54,7 +54,13 @@ pub struct GroupSpec {
 #[derive(Debug, Clone)]
 pub enum Proposal {
     /// A record batch; the leader's log stamps its base offset.
-    Batch(RecordBatch),
+    Batch {
+        /// The batch.
+        batch: RecordBatch,
+        /// Refuse it if more proposals were refused than this many, which the proposer knew of when it
+        /// decided that the batch may follow those before it ([`Group::refusals`](crate::Group::refusals)).
+        after: Option<u64>,
+    },
     /// A command on the state machine.
     Command(Bytes),
 }
@@ -69,7 +75,8 @@ pub enum Reply {
     },
     /// To a command.
     Command(Bytes),
-    /// To Raft's own entries.
+    /// To Raft's own entries, and to a batch in whose place there is one because a proposal before it was
+    /// refused.
     None,
 }
 

@@ -108,7 +108,8 @@ impl Partition {
             // From here on no change is missed.
             let _ = changed.as_mut().enable();
             let term = leading(&state.borrow_and_update()).map_err(AppendError::from)?;
-            let decision = machine.decide(term, &header, request.expected_end);
+            let refusals = self.inner.group.refusals();
+            let decision = machine.decide((term, refusals), &header, request.expected_end);
             // Until when a change may still help, and the answer after that.
             let mut until = request.deadline;
             let mut refusal = None;
@@ -212,7 +213,11 @@ impl Partition {
             return Err(AppendError::DiskFull);
         }
         self.slow_down().await;
-        match self.inner.group.submit(Proposal::Batch(batch), term).await {
+        let proposal = Proposal::Batch {
+            after: ticket.after(),
+            batch,
+        };
+        match self.inner.group.submit(proposal, term).await {
             Ok(pending) => {
                 in_flight.pending = Some(pending);
                 // The next of this producer may be waiting for this one.
@@ -286,12 +291,16 @@ impl InFlight {
                 maybe_applied: true,
             })?;
         self.pending = None;
-        self.resolve(answer.is_ok());
+        self.resolve(is_stored(&answer));
         match answer {
             Ok(Applied {
                 reply: Reply::Batch { base_offset },
                 ..
             }) => Ok(base_offset),
+            // A batch before it was refused because the leader had lost touch.
+            Ok(Applied {
+                reply: Reply::None, ..
+            }) => Err(AppendError::NoMajority),
             Ok(applied) => Err(AppendError::Stopped {
                 reason: format!("a batch was answered with {:?}", applied.reply),
                 maybe_applied: true,
@@ -330,7 +339,7 @@ impl Drop for InFlight {
             Some(pending) if on_runtime => {
                 let (machine, ticket) = (Arc::clone(&self.machine), self.ticket);
                 drop(task::spawn("append-without-caller", async move {
-                    let stored = pending.await.is_ok();
+                    let stored = is_stored(&pending.await);
                     machine.resolve(ticket, stored);
                 }));
             }
@@ -354,6 +363,11 @@ impl From<NotLeading> for AppendError {
             },
         }
     }
+}
+
+/// Whether the answer says that the batch is in the log.
+fn is_stored(answer: &Result<Applied, ProposeError>) -> bool {
+    matches!(answer, Ok(applied) if matches!(applied.reply, Reply::Batch { .. }))
 }
 
 /// The batch was not submitted before its deadline.

@@ -127,10 +127,11 @@ impl Machine {
         ready.then_some(core.state.high_watermark)
     }
 
-    /// Decides about a batch; `None` before an entry of this term is applied.
+    /// Decides about a batch, with so many refusals of the group in view; `None` before an entry of this
+    /// term is applied.
     pub(crate) fn decide(
         &self,
-        term: u64,
+        (term, refusals): (u64, u64),
         header: &BatchHeader,
         expected_end: Option<Offset>,
     ) -> Option<Decision> {
@@ -154,6 +155,7 @@ impl Machine {
             high_watermark: state.high_watermark,
             log_end: self.log.next_offset(),
             term,
+            refusals,
         };
         Some(sequencer.decide(view, header, expected_end))
     }

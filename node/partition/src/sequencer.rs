@@ -5,8 +5,10 @@
 //! the batches are then submitted.
 //!
 //! A submission can be refused although later ones succeed (a leader's lease may lapse for a
-//! moment). What followed it was decided on a false assumption about what comes before, so from
-//! then on nothing is admitted until every submission is answered and the table is the whole truth.
+//! moment). What followed it was decided on a false assumption about what comes before. So a batch of a
+//! producer is submitted with the number of refusals that were known when nothing was under way, and the
+//! group leaves it out if there were more; and once a refusal is known, nothing is admitted until every
+//! submission is answered and the table is the whole truth.
 //! A conditional append is held back likewise: its promise is exact, so it assumes nothing.
 
 use std::collections::{HashMap, VecDeque};
@@ -30,6 +32,8 @@ pub(crate) struct View<'a> {
     pub(crate) log_end: Offset,
     /// The term in which this replica leads.
     pub(crate) term: u64,
+    /// Proposals that the group refused on this replica, counted before the rest of this was looked at.
+    pub(crate) refusals: u64,
 }
 
 /// A submission that waits for its answer; to be given back by [`Sequencer::resolve`] exactly once.
@@ -39,6 +43,15 @@ pub(crate) struct Ticket {
     producer: ProducerId,
     epoch: i16,
     first: i32,
+    refusals: u64,
+}
+
+impl Ticket {
+    /// How many refusals there may have been for this submission to count; `None`: it assumes nothing
+    /// about what is in front of it.
+    pub(crate) fn after(&self) -> Option<u64> {
+        (self.producer != ProducerId::NONE).then_some(self.refusals)
+    }
 }
 
 /// What to do with a batch.
@@ -86,6 +99,9 @@ pub(crate) struct Sequencer {
     in_flight: usize,
     /// Whether a submission of this term failed and the log may not be what was assumed.
     uncertain: bool,
+    /// Refusals of the group that the table has taken in. Invariant: of a number read when every earlier
+    /// submission was answered.
+    refusals: u64,
 }
 
 impl Sequencer {
@@ -119,11 +135,12 @@ impl Sequencer {
             return Decision::Duplicate(stored);
         }
         let drained = self.in_flight == 0 && view.log_end == view.high_watermark;
-        if self.uncertain {
+        if self.uncertain || self.refusals != view.refusals {
             if !drained {
                 return Decision::Wait(Wait::Drain);
             }
             self.uncertain = false;
+            self.refusals = view.refusals;
         }
         if let Some(decision) = self.sequence(header, standing) {
             let gap = matches!(decision, Decision::Wait(Wait::Gap(_)));
@@ -224,6 +241,7 @@ impl Sequencer {
             producer: header.producer_id,
             epoch: header.producer_epoch,
             first: header.base_sequence,
+            refusals: self.refusals,
         }
     }
 }
