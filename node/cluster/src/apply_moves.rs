@@ -14,7 +14,7 @@ use wire::meta_reply::Reply;
 
 use crate::{
     apply::{Touched, malformed, next_replica},
-    command::Refusal,
+    command::{MOVES_COUNTED_LEVEL, Refusal},
     image::{Image, PartitionInfo, Replica, Topic},
 };
 
@@ -97,17 +97,22 @@ fn begin(image: &mut Image, planned: &wire::PartitionMove, touched: &mut Touched
         })
         .collect();
     let same = same_replicas(&before, target.iter().map(|replica| replica.id));
+    let counted = counted(image);
     change(image, planned.group_id, touched, |partition| {
         if same {
             keep_founders(partition);
             partition.replicas = target;
         } else {
             partition.target = Some(target);
+            partition.moves += counted;
         }
     });
 }
 
 /// The members of the group are those of the target: the other end of the move is given up.
+///
+/// The command says which move it means. It may come late, when this move was finished and the next one
+/// turned round: its target is the same, and the members may still be others.
 pub(crate) fn finish_move(
     image: &mut Image,
     finish: &wire::FinishMove,
@@ -117,6 +122,10 @@ pub(crate) fn finish_move(
     let Some((_, _, partition)) = find(image, finish.group_id) else {
         return Err(Refusal::Outdated);
     };
+    if finish.moves != partition.moves {
+        hit!("cluster.move.other");
+        return Err(Refusal::Outdated);
+    }
     match &partition.target {
         Some(target) if same_replicas(target, members.iter().copied()) => {}
         // A repeated command.
@@ -148,12 +157,14 @@ pub(crate) fn cancel_move(
     };
     if partition.is_moving() && !partition.returning {
         hit!("cluster.move.cancelled");
+        let counted = counted(image);
         change(image, cancel.group_id, touched, |partition| {
             keep_founders(partition);
             if let Some(target) = partition.target.take() {
                 partition.target = Some(std::mem::replace(&mut partition.replicas, target));
             }
             partition.returning = true;
+            partition.moves += counted;
         });
     }
     Ok(Reply::Done(wire::Done {}))
@@ -202,6 +213,12 @@ pub(crate) fn add_partitions(
     }
     let _ = touched.topics.insert(add.topic);
     Ok(Reply::Done(wire::Done {}))
+}
+
+/// What a move adds to the count of them. Older software does not count, and every node must have the same
+/// image.
+fn counted(image: &Image) -> u64 {
+    u64::from(image.feature_level >= MOVES_COUNTED_LEVEL)
 }
 
 fn same_replicas(replicas: &[Replica], ids: impl Iterator<Item = ReplicaId>) -> bool {

@@ -21,7 +21,7 @@ fn cluster(nodes: u64, partitions: u32, replicas: u32) -> Image {
     for id in (1..=nodes).map(NodeId) {
         let info = NodeInfo {
             id,
-            feature_level: 2,
+            feature_level: 3,
             controller_replica: ReplicaId(id.0),
             incarnation: "a".to_owned(),
             voter: id.0 <= 3,
@@ -56,10 +56,20 @@ fn ids(replicas: &[Replica]) -> Vec<u64> {
 }
 
 fn finish(image: &mut Image, number: i32, replica_ids: Vec<u64>) -> Result<Reply, Refusal> {
-    let group_id = partition(image, number).group.0;
+    let moves = partition(image, number).moves;
+    finish_that(image, number, replica_ids, moves)
+}
+
+fn finish_that(
+    image: &mut Image,
+    number: i32,
+    replica_ids: Vec<u64>,
+    moves: u64,
+) -> Result<Reply, Refusal> {
     let finish = wire::FinishMove {
-        group_id,
+        group_id: partition(image, number).group.0,
         replica_ids,
+        moves,
     };
     run(image, Command::FinishMove(finish))
 }
@@ -125,6 +135,43 @@ fn a_cancelled_move_turns_round_once() {
     let still = image.clone();
     let _nothing = cancel(&mut image, 0).unwrap();
     assert_eq!(image, still, "there is nothing to cancel");
+}
+
+/// Found by simulator seed 183: a leader whose disk was full saw a move and, much later, the next one, which
+/// was turned round and wanted the same replicas.
+#[test]
+fn moves_to_the_same_replicas_are_told_apart() {
+    let mut image = cluster(4, 1, 3);
+    image.feature_level = MOVES_COUNTED_LEVEL;
+    let first: Vec<u64> = partition(&image, 0)
+        .replicas
+        .iter()
+        .map(|r| r.node.0)
+        .collect();
+    let others: Vec<u64> = first.iter().copied().skip(1).chain([4]).collect();
+    let _begun = begin_move(&mut image, 0, &others).unwrap();
+    let there = partition(&image, 0).clone();
+    let _finished = finish(&mut image, 0, ids(there.goal())).unwrap();
+    let _begun = begin_move(&mut image, 0, &first).unwrap();
+    let _turned = cancel(&mut image, 0).unwrap();
+    let back = partition(&image, 0).clone();
+    assert_eq!(back.goal(), there.goal(), "the same replicas");
+    assert_ne!(back.moves, there.moves, "another move");
+    let late = finish_that(&mut image, 0, ids(there.goal()), there.moves);
+    assert_eq!(late, Err(Refusal::Outdated));
+    assert_eq!(*partition(&image, 0), back);
+    let _done = finish(&mut image, 0, ids(back.goal())).unwrap();
+    assert!(!partition(&image, 0).is_moving());
+}
+
+/// Software of before may still run, and would not count.
+#[test]
+fn moves_are_counted_once_every_node_can() {
+    let mut image = cluster(4, 1, 3);
+    image.feature_level = MOVES_COUNTED_LEVEL - 1;
+    let _begun = begin_move(&mut image, 0, &[4]).unwrap();
+    let _turned = cancel(&mut image, 0).unwrap();
+    assert_eq!(partition(&image, 0).moves, 0);
 }
 
 #[test]

@@ -25,7 +25,14 @@ pub const COMMAND_VERSION: u32 = 2;
 /// |---|---|
 /// | 1 | topics, nodes, replicas |
 /// | 2 | moves of replicas, nodes that leave, more partitions; logs that do not begin at 0 |
-pub const FEATURE_LEVEL: u32 = 2;
+/// | 3 | moves are counted |
+pub const FEATURE_LEVEL: u32 = 3;
+
+/// The feature level from which on replicas move.
+pub(crate) const MOVES_LEVEL: u32 = 2;
+
+/// The feature level from which on the moves of a partition are counted.
+pub(crate) const MOVES_COUNTED_LEVEL: u32 = 3;
 
 /// The feature level from which on a partition's log may say where its records begin.
 pub const LOG_START_LEVEL: u32 = 2;

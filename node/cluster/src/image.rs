@@ -100,6 +100,11 @@ pub struct PartitionInfo {
     pub target: Option<Vec<Replica>>,
     /// The move was turned round: it goes back to where it came from.
     pub returning: bool,
+    /// How often a move was begun or turned round; counted from [`MOVES_COUNTED_LEVEL`] on. Tells moves
+    /// apart that have the same replicas.
+    ///
+    /// [`MOVES_COUNTED_LEVEL`]: crate::command::MOVES_COUNTED_LEVEL
+    pub moves: u64,
 }
 
 /// One replica of a partition.

@@ -104,6 +104,8 @@ pub(crate) struct Goal {
     pub(crate) replicas: Vec<Replica>,
     /// The metadata group waits to hear that the members are these.
     pub(crate) moving: bool,
+    /// Which move this is: the count of them in the image.
+    pub(crate) moves: u64,
 }
 
 /// Changes the members of a group that this node leads until they are those of the goal, and says
@@ -322,6 +324,7 @@ impl Mover {
         let finish = wire::FinishMove {
             group_id: self.key.0,
             replica_ids: self.ids.iter().map(|id| id.0).collect(),
+            moves: self.goal.moves,
         };
         let deadline = clock::now() + FINISH;
         match control::command(&self.inner, Command::FinishMove(finish), deadline).await {

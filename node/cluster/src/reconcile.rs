@@ -121,6 +121,7 @@ fn assigned(image: &Image, node: NodeId) -> BTreeMap<TopicPartition, (LogKey, Ta
         let target = Target {
             goal: partition.goal().to_vec(),
             moving: partition.is_moving(),
+            moves: partition.moves,
             founders: partition.founders().to_vec(),
             settings: topic.settings.clone(),
         };

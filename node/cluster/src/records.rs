@@ -129,6 +129,7 @@ impl From<&PartitionInfo> for wire::PartitionRecord {
                 .unwrap_or_default(),
             target: partition.target.as_deref().map(records).unwrap_or_default(),
             returning: partition.returning,
+            moves: partition.moves,
         }
     }
 }
@@ -144,6 +145,7 @@ impl From<wire::PartitionRecord> for PartitionInfo {
             founders: Some(replicas(record.founders)).filter(|founders| !founders.is_empty()),
             target: Some(replicas(record.target)).filter(|target| !target.is_empty()),
             returning: record.returning,
+            moves: record.moves,
         }
     }
 }

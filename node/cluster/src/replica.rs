@@ -74,6 +74,9 @@ pub(crate) struct Target {
     pub(crate) goal: Vec<Replica>,
     /// They are not yet those that there are.
     pub(crate) moving: bool,
+    /// Which move this is. An image that comes late may show the next one in place of this: it may have the
+    /// same replicas, and is to be finished all the same.
+    pub(crate) moves: u64,
     pub(crate) founders: Vec<Replica>,
     pub(crate) settings: TopicSettings,
 }
@@ -212,6 +215,7 @@ impl ReplicaTask {
                 let goal = Goal {
                     replicas: target.goal.clone(),
                     moving: target.moving,
+                    moves: target.moves,
                 };
                 settling =
                     Some(moving::settle(Arc::clone(&self.inner), group.clone(), goal).boxed());

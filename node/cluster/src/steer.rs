@@ -18,7 +18,7 @@ use wire::{control_reply::Reply as Answer, meta_command::Command};
 
 use crate::{
     cluster::Inner,
-    command::{self, FEATURE_LEVEL},
+    command::{self, MOVES_LEVEL},
     control,
     image::{Image, NodeInfo, Replica},
     intents::MOVES_PER_COMMAND,
@@ -55,7 +55,7 @@ impl Steering {
             return false;
         }
         let commands = self.decide(&image, &status);
-        if commands.is_empty() || command::allowed(&image, FEATURE_LEVEL).is_err() {
+        if commands.is_empty() || command::allowed(&image, MOVES_LEVEL).is_err() {
             // Nodes that leave are watched until they are gone.
             return image.nodes.values().all(|node| !node.leaving);
         }

@@ -28,7 +28,7 @@ macro_rules! hit {
 }
 
 /// Every branch, by name.
-pub const MARKS: [Mark; 83] = [
+pub const MARKS: [Mark; 85] = [
     mark("broker.not-leader", "a client was sent to another node"),
     mark("broker.overloaded", "an append found no room in memory"),
     mark(
@@ -69,6 +69,10 @@ pub const MARKS: [Mark; 83] = [
     mark(
         "cluster.move.member-removed",
         "a member that does not belong to a partition any more was removed",
+    ),
+    mark(
+        "cluster.move.other",
+        "the end of a move was heard of when the next one was under way",
     ),
     mark("cluster.move.silent", "a new replica does not answer"),
     mark(
@@ -120,6 +124,10 @@ pub const MARKS: [Mark; 83] = [
     mark(
         "consensus.propose.lease-expired",
         "a leader did not append because it had not heard of a majority",
+    ),
+    mark(
+        "consensus.propose.void",
+        "a batch was left out because one before it had been refused",
     ),
     mark(
         "consensus.read.purged",
