@@ -251,6 +251,10 @@ impl Member<'_> {
 
     /// Now and then something else than work.
     async fn whim(&mut self, stream: &Stream) -> Option<End> {
+        // What they do to their group is no recovery of ours (seed 500).
+        if self.client.board.lock().calm {
+            return None;
+        }
         match rng::below(200) {
             // Dies without a word.
             0 => Some(End::Dead),
@@ -500,8 +504,9 @@ async fn ask(client: &Client, process: Process) -> bool {
     true
 }
 
-/// Waits until some member has committed every partition anew.
+/// Waits until some member, none of which has whims any more, has committed every partition anew.
 pub async fn progress(client: Client) {
+    client.board.lock().calm = true;
     let from = sim::clock::time();
     while !client.stopping() {
         let moved = {
