@@ -10,6 +10,7 @@ use seriatim_runtime::{
     mutant::{self, Mutant},
     net::BoxFuture,
 };
+use seriatim_storage::LogId;
 
 use crate::{
     AppliedState, Group, Snapshot,
@@ -147,8 +148,22 @@ async fn install(
     snapshot: SnapshotOf<Types, Snapshot>,
 ) -> Result<Bytes, String> {
     group.heard_from_leader();
-    let installed = group.raft().install_full_snapshot(vote, snapshot).await;
+    let last = snapshot.meta.last_log_id.as_ref().map(from_raft);
+    let installed = group
+        .raft()
+        .install_full_snapshot(vote.clone(), snapshot)
+        .await;
     let response = installed.map_err(|e| e.to_string())?;
+    // The leader takes the answer for a promise that everything up to there is on disk. Where the log has
+    // it, nothing is installed and the engine answers at once, although the disk may not have it yet.
+    let missing = |last: &LogId| group.log().boundary_id() < Some(*last);
+    if let Some(last) = last.filter(missing)
+        && response.vote == vote
+    {
+        hit!("consensus.snapshot.known");
+        let flushed = group.log().flushed(last.index).await;
+        flushed.map_err(|error| error.to_string())?;
+    }
     let mut out = BytesMut::new();
     codec::put_vote(&mut out, &response.vote);
     Ok(out.freeze())
@@ -195,4 +210,49 @@ fn decode_snapshot(mut body: Bytes) -> Result<(RaftVote, SnapshotOf<Types, Snaps
         last_membership: stored,
     };
     Ok((vote, SnapshotOf::<Types, Snapshot> { meta, snapshot }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use seriatim_runtime::clock;
+
+    use super::*;
+    use crate::{
+        StateMachine as _,
+        group_tests::{Cluster, eventually, propose},
+    };
+
+    /// Found by simulator seed 1229: a follower with a full disk said that it had what it did not have after a
+    /// restart, and the leader sent it the same snapshot for ever.
+    #[tokio::test]
+    async fn a_snapshot_that_is_known_is_acknowledged_once_its_entries_are_durable() {
+        let cluster = Cluster::start(1).await;
+        let (leader, term) = cluster.leader(0, &[0, 1, 2]).await;
+        let follower = (leader + 1) % 3;
+        let group = cluster.group(follower, 0).clone();
+        let disk = cluster.nodes[follower].disk.clone();
+        disk.set_full(true);
+        let written = propose(cluster.group(leader, 0), term, 0..10, 100).await;
+        let last = *written.keys().next_back().unwrap();
+        eventually("the follower applies them", || {
+            group.status().applied >= Some(last)
+        })
+        .await;
+        assert!(group.log().flushed_index() < Some(last.index));
+
+        let snapshot = cluster.machine(leader, 0).snapshot().await.unwrap();
+        let vote = RaftVote::new_committed(term, cluster.group(leader, 0).key().replica.0);
+        let mut bytes = BytesMut::new();
+        encode_snapshot(&mut bytes, &vote, &snapshot);
+        let (vote, snapshot) = decode_snapshot(bytes.freeze()).unwrap();
+        let mut answer = Box::pin(install(&group, vote, snapshot));
+        let early = clock::timeout(Duration::from_millis(100), &mut answer).await;
+        assert!(early.is_err(), "{early:?}");
+        disk.set_full(false);
+        let _vote = answer.await.unwrap();
+        assert!(group.log().flushed_index() >= Some(last.index));
+        cluster.stop().await;
+    }
 }

@@ -28,7 +28,7 @@ macro_rules! hit {
 }
 
 /// Every branch, by name.
-pub const MARKS: [Mark; 85] = [
+pub const MARKS: [Mark; 86] = [
     mark("broker.not-leader", "a client was sent to another node"),
     mark("broker.overloaded", "an append found no room in memory"),
     mark(
@@ -144,6 +144,10 @@ pub const MARKS: [Mark; 85] = [
     mark(
         "consensus.snapshot.installed",
         "a boundary of the leader was installed",
+    ),
+    mark(
+        "consensus.snapshot.known",
+        "a snapshot was sent to a follower that had its entries",
     ),
     mark(
         "consensus.snapshot.overtaken",
