@@ -183,12 +183,13 @@ mod tests {
                 before = vec![found];
                 for number in 0..6_u64 {
                     let mut batch = MetaBatch::default();
-                    // All of one size, so that what is written anew ends where another transaction did.
-                    let value = (life << 32 | number).to_be_bytes();
+                    // All of one size, so that what is written anew ends where another transaction did, and
+                    // of several sectors, so that one may be torn and the next not.
+                    let value = (life << 32 | number).to_be_bytes().repeat(200);
                     batch.put([u8::try_from((life + number) % 4).unwrap()], value);
                     journal.transact(&batch).unwrap();
                     before.push(journal.state.lock().0.clone());
-                    if (seed + life) % 5 == number {
+                    if (seed + life) % 12 == number {
                         journal.flush().unwrap();
                         let _over = before.drain(..before.len() - 1);
                     }
