@@ -42,6 +42,9 @@ const GROUPS_LOG_BYTES: u64 = 32 << 10;
 /// How often a node looks for old records.
 const RETENTION: Duration = Duration::from_millis(500);
 
+/// What a hash begins with: the offset basis of FNV-1a.
+const HASH: u64 = 0xcbf2_9ce4_8422_2325;
+
 /// Pause before a node that could not start tries again, as a supervisor would.
 const RESTART: Duration = Duration::from_millis(500);
 
@@ -252,6 +255,10 @@ async fn answer(broker: &Broker, call: Call) -> Answer {
             let tp = TopicPartition::new(topic, partition);
             Answer::Digest(digest(broker, &tp, range).await)
         }
+        Call::Image => {
+            let image = format!("{:?}", broker.cluster().image());
+            Answer::Digest(Some(trace::hash(HASH, image.as_bytes())))
+        }
     }
 }
 
@@ -287,7 +294,7 @@ async fn digest(broker: &Broker, tp: &TopicPartition, range: Range<Offset>) -> O
         tracing::debug!(%tp, %end, "not far enough to compare");
         return None;
     }
-    let (mut hash, mut from) = (0xcbf2_9ce4_8422_2325_u64, range.start);
+    let (mut hash, mut from) = (HASH, range.start);
     while from < end {
         let log = partition.group().log();
         let batches = match log.read_batches(from, end, 1 << 20).await {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use seriatim_proto::v1;
-use seriatim_runtime::rng;
+use seriatim_runtime::{clock, rng};
 
 use super::{
     client::{Client, PATIENCE, TOPIC},
@@ -18,6 +18,9 @@ use crate::history::{Action, Key, Replica};
 
 /// Replicas of each partition.
 pub const REPLICAS: usize = 3;
+
+/// How long nodes may take to agree on what there is, once nobody changes it.
+const AGREE: Duration = Duration::from_secs(20);
 
 /// Moves partitions to nodes drawn at random, and now and then turns a move round.
 pub async fn moves(client: Client) {
@@ -136,6 +139,32 @@ pub async fn compare(
         let recorder = &client.recorder;
         let pending = recorder.invoke(process, Some(node), Action::Replica(asked));
         recorder.ok(pending, Action::Replica(answered));
+    }
+}
+
+/// Asks all nodes what they know of the cluster until all know the same. Nobody changes anything any more, so
+/// one that keeps to something else has computed another state from the same log.
+pub async fn compare_images(client: Client) {
+    let deadline = clock::now() + AGREE;
+    let mut known = BTreeMap::new();
+    while !client.stopping() {
+        known.clear();
+        for node in 1..=client.nodes {
+            let image = client.rpc.call(node, Call::Image, PATIENCE).await;
+            if let Ok(Answer::Digest(Some(image))) = image {
+                let _none = known.insert(node, image);
+            }
+        }
+        let asked = u64::try_from(known.len()).unwrap_or_default();
+        let different: BTreeSet<u64> = known.values().copied().collect();
+        if asked == client.nodes && different.len() == 1 {
+            return;
+        }
+        if clock::now() >= deadline {
+            let what = format!("the nodes know different things of the cluster: {known:x?}");
+            return client.note_impossible(what);
+        }
+        client.pause(Duration::from_millis(200)).await;
     }
 }
 

@@ -64,6 +64,8 @@ pub enum Call {
         /// Where the compared part ends.
         end: i64,
     },
+    /// A number that stands for what this node knows of the cluster; only the harness asks.
+    Image,
 }
 
 /// A response.
@@ -93,7 +95,7 @@ pub enum Answer {
     Offsets(v1::FetchOffsetsResponse),
     /// To [`Call::Stop`].
     Stopping,
-    /// To [`Call::Digest`]; `None` while the replica is not that far.
+    /// To [`Call::Digest`] and [`Call::Image`]; `None` while the replica is not that far.
     Digest(Option<u64>),
     /// The call failed as a whole.
     Failed(v1::Error),

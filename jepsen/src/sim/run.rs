@@ -451,9 +451,11 @@ impl Run {
                 let (topic, partition) = names.get(&key)?.rsplit_once('-')?;
                 Some((key, (topic.to_owned(), partition.parse().ok()?), range))
             });
+            let images: Job = Box::pin(operator::compare_images(client.clone()));
             read.map(|(key, place, range)| -> Job {
                 Box::pin(operator::compare(client.clone(), key, place, range))
             })
+            .chain([images])
             .collect()
         })?;
         if !self.world.run_until(PATIENCE, || comparers.done()) {

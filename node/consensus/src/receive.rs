@@ -149,10 +149,7 @@ async fn install(
 ) -> Result<Bytes, String> {
     group.heard_from_leader();
     let last = snapshot.meta.last_log_id.as_ref().map(from_raft);
-    let installed = group
-        .raft()
-        .install_full_snapshot(vote.clone(), snapshot)
-        .await;
+    let installed = group.raft().install_full_snapshot(vote, snapshot).await;
     let response = installed.map_err(|e| e.to_string())?;
     // The leader takes the answer for a promise that everything up to there is on disk. Where the log has
     // it, nothing is installed and the engine answers at once, although the disk may not have it yet.
