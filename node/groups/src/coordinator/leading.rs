@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// How long a confirmation by the majority lets this node answer heartbeats.
-const LEASE: Duration = Duration::from_millis(2_500);
+pub(super) const LEASE: Duration = Duration::from_millis(2_500);
 
 /// How often it asks for one.
 const CONFIRM: Duration = Duration::from_secs(1);
@@ -232,6 +232,10 @@ impl Leading {
             }
             Next::Due => self.work(),
         }
+    }
+
+    pub(super) fn raft(&self) -> &Group {
+        &self.group
     }
 
     /// Takes note that this node led at that time.

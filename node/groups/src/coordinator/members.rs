@@ -8,12 +8,14 @@ use seriatim_proto::{error::ErrorCode, internal::v1 as wire, v1};
 use seriatim_runtime::{
     clock::{self, Instant},
     hit,
+    mutant::{self, Mutant},
+    task,
 };
 use wire::group_command::Command;
 
 use super::{
     Event,
-    leading::{Active, Changes, Finished, Joiner, Leading, What},
+    leading::{Active, Changes, Finished, Joiner, LEASE, Leading, What},
     link::Link,
     plan,
     session::Session,
@@ -127,16 +129,14 @@ impl Leading {
 
     /// Somebody new.
     fn arrive(&mut self, group: &Group, join: v1::JoinGroup, link: Arc<Link>) {
-        let refusal = if group.is_fenced(&join.member_id) {
-            Some(Refusal::MemberFenced)
-        } else if join.rejoin {
-            Some(Refusal::UnknownMember)
-        } else {
-            None
-        };
         let id = join.group.clone();
-        if let Some(refusal) = refusal {
-            link.end(Some(refusal.to_error(&id)));
+        if group.is_fenced(&join.member_id) {
+            link.end(Some(Refusal::MemberFenced.to_error(&id)));
+            self.tidy(&id);
+            return;
+        }
+        if join.rejoin {
+            self.refuse_unknown(link);
             self.tidy(&id);
             return;
         }
@@ -156,6 +156,23 @@ impl Leading {
             link,
         });
         self.schedule(&id, clock::now() + if first { FIRST } else { GATHER });
+    }
+
+    /// Tells a member that its group does not know it, once a majority has confirmed that this node leads:
+    /// the member gives up for good what it holds, and a successor of this node may know it (simulator seed
+    /// 5843).
+    fn refuse_unknown(&self, link: Arc<Link>) {
+        let (group, cluster, shard) = (self.raft().clone(), self.cluster.clone(), self.shard);
+        drop(task::spawn("refuse-member", async move {
+            let confirmed = clock::timeout(LEASE, group.read_barrier()).await;
+            let unknown =
+                matches!(confirmed, Ok(Ok(()))) || mutant::on(Mutant::StaleCoordinatorServes);
+            link.end(Some(if unknown {
+                Refusal::UnknownMember.to_error(&link.group)
+            } else {
+                errors::not_coordinator(&cluster, shard)
+            }));
+        }));
     }
 
     fn release(&mut self, link: &Arc<Link>, partitions: Vec<Tp>, generation: u64) {
@@ -453,7 +470,10 @@ impl Leading {
         tracing::info!(group = id, member = member_id, "a member's session ran out");
         session.expired = true;
         if let Some(link) = &session.link {
-            link.end(Some(Refusal::UnknownMember.to_error(id)));
+            // Whether it is a member no more is for the group to decide, and told when it joins again.
+            link.end(Some(join_again(
+                "the member was not heard of for its session timeout; join again",
+            )));
         }
         let _new = active.changes.leaves.insert(member_id.to_owned());
         self.inner.metrics.expired.increment(1);
@@ -464,7 +484,10 @@ impl Leading {
 /// A member has one stream, the last that it asked for. Streams that it gave up may come late and look like
 /// the last, so whoever still listens to the other one is to ask again.
 fn another_stream() -> v1::Error {
-    let text = "the member has opened another stream; join again if this is the one that counts";
+    join_again("the member has opened another stream; join again if this is the one that counts")
+}
+
+fn join_again(text: &str) -> v1::Error {
     v1::Error {
         retryable: true,
         ..v1::Error::new(ErrorCode::InvalidRequest, text)
