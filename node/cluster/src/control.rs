@@ -300,6 +300,12 @@ async fn place_topic(
         return Answer::Controller(0);
     }
     let image = inner.machine.image();
+    // A majority of the voters runs, or there were no controller: they are about to register (seed 7562).
+    let registered = |node: &&NodeId| image.nodes.contains_key(node);
+    let voters = voters(group);
+    if voters.iter().filter(registered).count() * 2 <= voters.len() {
+        return refused(Refusal::NotFounded);
+    }
     let create = match apply::plan_topic(&image, intent, crate::new_id()) {
         Ok(create) => Command::CreateTopic(create),
         Err(refusal) => return refused(refusal),
@@ -316,17 +322,19 @@ async fn place_topic(
 /// created while a cluster forms would be refused for want of nodes, or get fewer replicas than
 /// are meant where their number is left to the cluster.
 async fn founders_registered(inner: &Inner, group: &Group) {
-    let members = group.status().membership;
-    let voters: BTreeSet<NodeId> = members
-        .iter()
-        .filter(|member| member.voter)
-        .map(|member| member.node)
-        .collect();
+    let voters = voters(group);
     let mut image = inner.machine.watch();
     let complete = image.wait_for(|image| voters.iter().all(|node| image.nodes.contains_key(node)));
     if clock::timeout(REGISTRATION, complete).await.is_err() {
         tracing::warn!("placing a topic although not every founder has registered");
     }
+}
+
+/// The nodes that vote in a group.
+fn voters(group: &Group) -> BTreeSet<NodeId> {
+    let members = group.status().membership.into_iter();
+    let voters = members.filter(|member| member.voter);
+    voters.map(|member| member.node).collect()
 }
 
 /// Proposes a command to the group that this node leads and waits for its answer.
