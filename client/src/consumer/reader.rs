@@ -23,6 +23,7 @@ use tonic::Streaming;
 
 use super::{ConsumedBatch, Delivery, ResetPolicy, TopicKey};
 use crate::{
+    client::TOPIC_DEADLINE,
     error::ClientError,
     metadata::{Leader, Metadata},
     rt,
@@ -33,8 +34,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(7);
 /// How often an idle reader asks whether another node leads.
 const IDLE_REFRESH: Duration = Duration::from_secs(1);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a deleted topic or partition is looked for.
-const UNKNOWN_ATTEMPTS: u32 = 20;
 
 /// How long a leader that does not have an offset which was there may be an outdated one: the end
 /// that a leader tells after it was cut off, and before it knows, is behind.
@@ -173,7 +172,9 @@ impl Reader {
 
     pub(crate) async fn run(mut self) {
         let mut attempt = 0;
-        let mut unknown = 0;
+        // Since when nodes say that there is no such topic or partition. One that is behind may not have heard
+        // of it yet.
+        let mut unknown_since: Option<Instant> = None;
         loop {
             // A member may read where the group is without ever having asked about the topic; and one
             // that was forgotten may have been created anew.
@@ -188,7 +189,7 @@ impl Reader {
                 None => End::Retry(self.no_leader()),
             };
             if self.next != before {
-                (attempt, unknown) = (0, 0);
+                (attempt, unknown_since) = (0, None);
             }
             let end = match end {
                 End::OutOfRange(error) => self.out_of_range(error),
@@ -199,9 +200,11 @@ impl Reader {
                 End::Dropped => return,
                 End::Final(error) => return self.hand_over(Err(error)).await.unwrap_or(()),
                 End::Retry(error) => {
-                    unknown += u32::from(is_unknown(&error));
-                    if unknown > UNKNOWN_ATTEMPTS {
-                        return self.hand_over(Err(error)).await.unwrap_or(());
+                    if is_unknown(&error) {
+                        let since = *unknown_since.get_or_insert_with(Instant::now);
+                        if since.elapsed() >= TOPIC_DEADLINE {
+                            return self.hand_over(Err(error)).await.unwrap_or(());
+                        }
                     }
                     tracing::debug!(partition = %self.key.tp, %error, "read again");
                 }
