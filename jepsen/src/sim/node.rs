@@ -45,7 +45,7 @@ const RETENTION: Duration = Duration::from_millis(500);
 /// What a hash begins with: the offset basis of FNV-1a.
 const HASH: u64 = 0xcbf2_9ce4_8422_2325;
 
-/// Pause before a node that could not start tries again, as a supervisor would.
+/// Pause before a node that could not start, or go on, tries again, as a supervisor would.
 const RESTART: Duration = Duration::from_millis(500);
 
 /// What one node needs to start.
@@ -98,9 +98,19 @@ pub async fn run(spec: NodeSpec) {
                 };
                 spec.views.up(spec.id, broker.clone());
                 let mut calls = spec.switchboard.connect(spec.id);
-                serve(&spec, &running.broker, &mut calls).await;
-                stop::stop(running, grpc, serve(&spec, &broker, &mut calls)).await;
-                return;
+                let failed = tokio::select! {
+                    biased;
+                    error = broker.cluster().failed() => Some(error),
+                    () = serve(&spec, &broker, &mut calls) => None,
+                };
+                let Some(error) = failed else {
+                    stop::hand_over(&broker, serve(&spec, &broker, &mut calls)).await;
+                    stop::close(running, grpc).await;
+                    return;
+                };
+                spec.views.down(spec.id, error.to_string());
+                stop::close(running, grpc).await;
+                clock::sleep(RESTART).await;
             }
             Err(error) => {
                 let error = format!("{error:#}");

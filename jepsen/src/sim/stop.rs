@@ -1,4 +1,4 @@
-//! The end of a node that was asked to stop: what the binary does when it gets a signal.
+//! The end of a node that was asked to stop, or cannot go on: what the binary does then.
 
 use std::time::Duration;
 
@@ -28,27 +28,26 @@ pub(super) struct Running {
     pub(super) tasks: TaskGroup,
 }
 
-/// Stops a node. Clients are served by `serving` until it has handed over what it led; that ends early
-/// if it is asked to stop once more.
-pub(super) async fn stop(
-    running: Running,
-    grpc: Option<JoinHandle<()>>,
-    serving: impl Future<Output = ()>,
-) {
-    let cluster = running.broker.cluster();
+/// Has a node hand over what it leads. Clients are served by `serving` meanwhile; that ends early if it
+/// is asked to stop once more.
+pub(super) async fn hand_over(broker: &Broker, serving: impl Future<Output = ()>) {
     tokio::select! {
         biased;
-        left = cluster.hand_over(clock::now() + HAND_OVER) => {
+        left = broker.cluster().hand_over(clock::now() + HAND_OVER) => {
             tracing::info!(groups = left, "could not be handed over");
         }
         () = serving => {}
     }
+}
+
+/// Ends a node.
+pub(super) async fn close(running: Running, grpc: Option<JoinHandle<()>>) {
     running.broker.stop();
     if let Some(grpc) = grpc {
         let ended = clock::timeout(LAST_CALLS, grpc).await.is_ok();
         tracing::info!(ended, "calls under way");
     }
-    cluster.shutdown().await;
+    running.broker.cluster().shutdown().await;
     running.consensus.shutdown().await;
     let _ended = running.tasks.shutdown(STOP).await;
     running.storage.shutdown().await;
