@@ -15,8 +15,8 @@ use wire::{meta_command::Command, meta_reply::Reply};
 
 use crate::{
     apply_moves, apply_nodes,
-    command::{self, MAX_PRODUCER_BLOCK, Refusal},
-    image::{Image, NodeInfo, PartitionInfo, Replica, Topic, effective_settings},
+    command::{self, DELETED_REQUESTS_LEVEL, MAX_PRODUCER_BLOCK, Refusal},
+    image::{DELETED_REQUESTS, Image, NodeInfo, PartitionInfo, Replica, Topic, effective_settings},
     placement,
 };
 
@@ -207,6 +207,7 @@ fn create_topic(
     {
         return Ok(Reply::Topic((&**topic).into()));
     }
+    check_not_deleted(image, &create.name, &create.request_id)?;
     check_create(image, &create)?;
     let overrides: BTreeMap<String, String> = create
         .settings
@@ -300,8 +301,9 @@ fn delete_topic(
 ) -> Result<Reply, Refusal> {
     match image.topics.get(&delete.name) {
         Some(topic) if delete.topic_id.is_empty() || topic.id == delete.topic_id => {
-            let _ = image.topics.remove(&delete.name);
+            let deleted = image.topics.remove(&delete.name);
             let _ = touched.topics.insert(delete.name.clone());
+            remember_deleted(image, deleted.map(|topic| topic.request_id.clone()));
             Ok(Reply::Done(wire::Done {}))
         }
         Some(other) => Err(Refusal::OtherTopic {
@@ -312,6 +314,30 @@ fn delete_topic(
             name: delete.name.clone(),
         }),
     }
+}
+
+/// Remembers which request had created a topic. Older software does not, and every node must have the same
+/// image.
+fn remember_deleted(image: &mut Image, request_id: Option<String>) {
+    let request_id = request_id.filter(|id| !id.is_empty());
+    if image.feature_level < DELETED_REQUESTS_LEVEL {
+        return;
+    }
+    image.deleted_requests.extend(request_id);
+    while image.deleted_requests.len() > DELETED_REQUESTS {
+        let _oldest = image.deleted_requests.pop_front();
+    }
+}
+
+/// A request may arrive once more when its topic was created and deleted again: a node that was asked
+/// first may still be trying.
+fn check_not_deleted(image: &Image, name: &str, request_id: &str) -> Result<(), Refusal> {
+    if image.deleted_requests.iter().any(|id| id == request_id) {
+        return Err(Refusal::CreatedAndDeleted {
+            name: name.to_owned(),
+        });
+    }
+    Ok(())
 }
 
 fn alter_topic(

@@ -82,6 +82,40 @@ fn a_repeated_create_answers_the_same() {
     );
 }
 
+/// Found by simulator seed 10895: a request that was sent again arrived late and brought a topic back.
+#[test]
+fn a_create_that_is_late_brings_no_deleted_topic_back() {
+    let delete = || {
+        let name = "t".to_owned();
+        let topic_id = String::new();
+        Command::DeleteTopic(wire::DeleteTopic { name, topic_id })
+    };
+    for (level, remembers) in [
+        (DELETED_REQUESTS_LEVEL, true),
+        (DELETED_REQUESTS_LEVEL - 1, false),
+    ] {
+        let mut image = founded(3);
+        image.feature_level = level;
+        let command = create(&image, "t", "r1", 4, 3);
+        let _created = run(&mut image, command.clone()).unwrap();
+        let _deleted = run(&mut image, delete()).unwrap();
+        let copy = Image::from_record(image.to_record());
+        assert_eq!(copy, image, "the stored form says the same");
+        let late = run(&mut image, command);
+        let refused = Err(Refusal::CreatedAndDeleted { name: "t".into() });
+        assert_eq!(late == refused, remembers, "{late:?}");
+    }
+    let mut image = founded(3);
+    image.feature_level = DELETED_REQUESTS_LEVEL;
+    for request in 0..2 * DELETED_REQUESTS {
+        let command = create(&image, "t", &format!("r{request}"), 1, 1);
+        let _created = run(&mut image, command).unwrap();
+        let _deleted = run(&mut image, delete()).unwrap();
+    }
+    assert_eq!(image.deleted_requests.len(), DELETED_REQUESTS);
+    assert_eq!(image.deleted_requests[0], format!("r{DELETED_REQUESTS}"));
+}
+
 #[test]
 fn names_that_collide() {
     let mut image = founded(1);

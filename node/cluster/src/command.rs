@@ -25,7 +25,7 @@ pub const COMMAND_VERSION: u32 = 2;
 /// |---|---|
 /// | 1 | topics, nodes, replicas |
 /// | 2 | moves of replicas, nodes that leave, more partitions; logs that do not begin at 0 |
-/// | 3 | moves are counted |
+/// | 3 | moves are counted; requests that created deleted topics are remembered |
 pub const FEATURE_LEVEL: u32 = 3;
 
 /// The feature level from which on replicas move.
@@ -33,6 +33,9 @@ pub(crate) const MOVES_LEVEL: u32 = 2;
 
 /// The feature level from which on the moves of a partition are counted.
 pub(crate) const MOVES_COUNTED_LEVEL: u32 = 3;
+
+/// The feature level from which on it is remembered which requests created topics that were deleted.
+pub(crate) const DELETED_REQUESTS_LEVEL: u32 = 3;
 
 /// The feature level from which on a partition's log may say where its records begin.
 pub const LOG_START_LEVEL: u32 = 2;
@@ -131,6 +134,12 @@ pub enum Refusal {
         name: String,
         /// The identity of the one that there is.
         topic_id: String,
+    },
+    /// The request has created its topic, which was deleted since.
+    #[error("topic '{name}' was created by this request and deleted since")]
+    CreatedAndDeleted {
+        /// The name.
+        name: String,
     },
     /// Two names that would be one metric name.
     #[error("the name collides with topic '{name}': names must differ in more than '.' and '_'")]
@@ -281,6 +290,7 @@ impl From<Refusal> for wire::Refusal {
                 topic = topic_id;
                 (19, name, 0, 0)
             }
+            Refusal::CreatedAndDeleted { name } => (20, name, 0, 0),
             Refusal::Malformed { what } => (10, what, 0, 0),
         };
         Self {
@@ -351,6 +361,7 @@ impl From<wire::Refusal> for Refusal {
                 needed: name.parse().unwrap_or(u32::MAX),
             },
             19 => Self::OtherTopic { name, topic_id },
+            20 => Self::CreatedAndDeleted { name },
             10 => Self::Malformed { what: name },
             other => Self::Malformed {
                 what: format!("refused by a newer controller for reason {other} ({name})"),
@@ -424,6 +435,7 @@ mod tests {
                 name: "o".into(),
                 topic_id: "u".into(),
             },
+            Refusal::CreatedAndDeleted { name: "d".into() },
             Refusal::Malformed { what: "w".into() },
         ];
         for refusal in all {

@@ -148,6 +148,7 @@ impl Refusal {
             Self::UnknownCommand { .. } | Self::TooOld { .. } => ErrorCode::UnsupportedVersion,
             Self::TopicExists { .. } => ErrorCode::TopicExists,
             Self::UnknownTopic { .. } | Self::OtherTopic { .. } => ErrorCode::UnknownTopic,
+            Self::CreatedAndDeleted { .. } => ErrorCode::TopicDeleted,
             Self::UnknownPartition { .. } => ErrorCode::UnknownPartition,
             Self::Outdated => ErrorCode::NoController,
             Self::NameCollision { .. } => ErrorCode::InvalidTopicName,

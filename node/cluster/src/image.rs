@@ -3,12 +3,18 @@
 //! Every node holds one. A new image is made from the old one and a batch of commands
 //! (`apply.rs`); topics are shared between the two, so that a change costs what it touches.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use seriatim_proto::{
     ids::{GroupId, NodeId, PartitionId, ReplicaId, TopicPartition},
     settings::TopicSettings,
 };
+
+/// How many deleted topics leave a trace.
+pub const DELETED_REQUESTS: usize = 128;
 
 /// What the cluster consists of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,6 +34,9 @@ pub struct Image {
     pub next_producer_id: u64,
     /// The feature level that commands and formats may use; raised only when every node has it.
     pub feature_level: u32,
+    /// The requests that created the topics that were deleted last, the latest last. One of these that
+    /// arrives once more would bring its topic back. Invariant: at most [`DELETED_REQUESTS`].
+    pub deleted_requests: VecDeque<String>,
 }
 
 /// A node of the cluster, as it registered at its last start.

@@ -21,6 +21,7 @@ impl From<&Image> for wire::HeaderRecord {
             next_replica: image.next_replica,
             next_producer_id: image.next_producer_id,
             feature_level: image.feature_level,
+            deleted_requests: image.deleted_requests.iter().cloned().collect(),
         }
     }
 }
@@ -32,6 +33,7 @@ impl Image {
         self.next_replica = header.next_replica;
         self.next_producer_id = header.next_producer_id;
         self.feature_level = header.feature_level;
+        self.deleted_requests = header.deleted_requests.into();
     }
 
     pub(crate) fn to_record(&self) -> wire::ImageRecord {
