@@ -98,7 +98,8 @@ impl GroupBuilder {
     }
 
     /// How long this member may keep partitions that it is to let go of, with the batches that the
-    /// application still holds: 1 s to 1 h. After that they are taken away. Default: 60 s.
+    /// application still holds: 1 s to 1 h, and at least the session timeout. After that they are taken
+    /// away. Default: 60 s.
     pub const fn rebalance_timeout(mut self, time: Duration) -> Self {
         self.options.rebalance_timeout = time;
         self

@@ -196,7 +196,7 @@ impl Member<'_> {
     async fn process(&mut self, batch: GroupBatch) {
         if one_in(80) && !self.work.is_calm() {
             // Perhaps longer than the group waits.
-            clock::sleep(rng::duration_below(REBALANCE * 2)).await;
+            clock::sleep(rng::duration_below(SESSION * 2)).await;
         } else if !self.work.is_calm() {
             self.work.pause(Duration::from_millis(5)).await;
         }

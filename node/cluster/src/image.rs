@@ -109,10 +109,8 @@ pub struct PartitionInfo {
     pub target: Option<Vec<Replica>>,
     /// The move was turned round: it goes back to where it came from.
     pub returning: bool,
-    /// How often a move was begun or turned round; counted from [`MOVES_COUNTED_LEVEL`] on. Tells moves
-    /// apart that have the same replicas.
-    ///
-    /// [`MOVES_COUNTED_LEVEL`]: crate::command::MOVES_COUNTED_LEVEL
+    /// How often a move was begun or turned round; counted from feature level 3 on. Tells moves apart that
+    /// have the same replicas.
     pub moves: u64,
 }
 

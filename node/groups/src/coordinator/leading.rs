@@ -35,10 +35,10 @@ use crate::{
 };
 
 /// How long a confirmation by the majority lets this node answer heartbeats.
-pub(super) const LEASE: Duration = Duration::from_millis(2_500);
+pub(super) const LEASE: Duration = Duration::from_millis(1_500);
 
 /// How often it asks for one.
-const CONFIRM: Duration = Duration::from_secs(1);
+const CONFIRM: Duration = Duration::from_millis(500);
 
 /// How often sessions are looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -155,12 +155,13 @@ impl Leading {
             looked: now,
         };
         hit!("groups.coordinator.moved");
-        // Every member has a full session timeout to find the new coordinator.
+        // Every member has a full session timeout to find the new coordinator, from when the last one
+        // certainly answers no more heartbeats: by those, a member goes on for as long as that.
         of.machine.for_each(|id, group| {
             if !group.members.is_empty() {
                 let sessions = group.members.iter();
                 let sessions = sessions
-                    .map(|(id, member)| (id.clone(), Session::new(member, None, now)))
+                    .map(|(id, member)| (id.clone(), Session::new(member, None, now + LEASE)))
                     .collect();
                 let active = Active {
                     sessions,
