@@ -56,11 +56,12 @@ pub(super) async fn create_all(work: Work, mix: Mix) {
             match client.admin().create_topic(topic).await {
                 Ok(_created) => break,
                 Err(error) if error.code() == Some(ErrorCode::TopicExists) => break,
-                // Some may still have to register: the cluster forms while things break.
-                Err(error) if error.code() == Some(ErrorCode::NotEnoughNodes) => {
+                // Some nodes may still have to register: the cluster forms while things break.
+                Err(error)
+                    if error.is_retryable() || error.code() == Some(ErrorCode::NotEnoughNodes) =>
+                {
                     clock::sleep(AGAIN).await;
                 }
-                Err(error) if error.is_retryable() => clock::sleep(AGAIN).await,
                 Err(error) => {
                     let what = format!("{} cannot be created: {}", target.topic, told(&error));
                     return work.recorder().impossible(what);

@@ -51,7 +51,7 @@ impl Groups {
         deadline: Instant,
     ) -> Result<v1::DescribeGroupResponse, v1::Error> {
         let (shard, _term, cluster) = self.coordinated(id)?;
-        barrier(&shard, &cluster, deadline).await?;
+        barrier((shard.number, &shard.group), &cluster, deadline).await?;
         let (reply, silences) = oneshot::channel();
         let ask = Event::Silences {
             group: id.to_owned(),

@@ -16,7 +16,6 @@ use crate::{
     command::GroupCommand,
     coordinator::session::committed_offset,
     errors::{self, invalid},
-    groups::Shard,
     limits::{MAX_COMMIT_BYTES, MAX_COMMIT_OFFSETS, MAX_METADATA_BYTES},
     names::check_member,
     offsets,
@@ -59,7 +58,7 @@ impl Groups {
         let group = request.group.clone();
         let store = self.with_origins(request, &cluster).await?;
         if validate_only {
-            barrier(&shard, &cluster, deadline).await?;
+            barrier((shard.number, &shard.group), &cluster, deadline).await?;
             let current = shard.machine.group(&group).unwrap_or_default();
             let checked = offsets::check(&current, store, shard.machine.is_full());
             return checked
@@ -160,7 +159,7 @@ impl Groups {
             )));
         }
         let (shard, _term, cluster) = self.coordinated(&request.group)?;
-        barrier(&shard, &cluster, deadline).await?;
+        barrier((shard.number, &shard.group), &cluster, deadline).await?;
         let group = shard.machine.group(&request.group).unwrap_or_default();
         let topics = self.0.topics(&cluster.image());
         if asked == 0 && request.partitions.is_empty() {
@@ -189,20 +188,20 @@ pub(crate) fn all_offsets(group: &Group, topics: &Topics) -> Vec<v1::CommittedOf
 
 /// Makes sure that this node leads, and has applied everything that was decided before.
 pub(crate) async fn barrier(
-    shard: &Shard,
+    (shard, group): (u32, &seriatim_consensus::Group),
     cluster: &Cluster,
     deadline: Instant,
 ) -> Result<(), v1::Error> {
     if mutant::on(Mutant::StaleCoordinatorServes) {
         return Ok(());
     }
-    match clock::timeout_at(deadline, shard.group.read_barrier()).await {
+    match clock::timeout_at(deadline, group.read_barrier()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
-            tracing::debug!(shard = shard.number, %error, "cannot confirm that this node leads");
-            Err(errors::not_coordinator(cluster, shard.number))
+            tracing::debug!(shard, %error, "cannot confirm that this node leads");
+            Err(errors::not_coordinator(cluster, shard))
         }
-        Err(_late) => Err(errors::no_leader(cluster, shard.number)),
+        Err(_late) => Err(errors::no_leader(cluster, shard)),
     }
 }
 

@@ -7,9 +7,7 @@ use seriatim_consensus::ProposeError;
 use seriatim_proto::{error::ErrorCode, internal::v1 as wire, v1};
 use seriatim_runtime::{
     clock::{self, Instant},
-    hit,
-    mutant::{self, Mutant},
-    task,
+    hit, task,
 };
 use wire::group_command::Command;
 
@@ -22,6 +20,7 @@ use super::{
 };
 use crate::{
     command::Refusal,
+    commit::barrier,
     errors,
     limits::{MAX_JOINS_BYTES, MAX_UPDATE_BYTES},
     propose::Failure,
@@ -164,14 +163,9 @@ impl Leading {
     fn refuse_unknown(&self, link: Arc<Link>) {
         let (group, cluster, shard) = (self.raft().clone(), self.cluster.clone(), self.shard);
         drop(task::spawn("refuse-member", async move {
-            let confirmed = clock::timeout(LEASE, group.read_barrier()).await;
-            let unknown =
-                matches!(confirmed, Ok(Ok(()))) || mutant::on(Mutant::StaleCoordinatorServes);
-            link.end(Some(if unknown {
-                Refusal::UnknownMember.to_error(&link.group)
-            } else {
-                errors::not_coordinator(&cluster, shard)
-            }));
+            let confirmed = barrier((shard, &group), &cluster, clock::now() + LEASE).await;
+            let unknown = || Refusal::UnknownMember.to_error(&link.group);
+            link.end(Some(confirmed.err().unwrap_or_else(unknown)));
         }));
     }
 
