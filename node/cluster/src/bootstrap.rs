@@ -81,7 +81,7 @@ async fn restart(inner: &Arc<Inner>, cluster_id: &str) -> Result<ReplicaId, Clus
     };
     let replica = own_replica::open(inner, replica).await?;
     let first = inner.options.seeds.first() == Some(&inner.options.replication_addr);
-    let group = inner.control.borrow().clone();
+    let group = inner.control.get();
     if let Some(group) = group
         && first
         && replica == ReplicaId(1)

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
-use seriatim_consensus::{Consensus, Group, Lane};
+use seriatim_consensus::{Consensus, Lane};
 use seriatim_partition::Partition;
 use seriatim_proto::{
     ids::{NodeId, ProducerId, TopicPartition},
@@ -29,7 +29,9 @@ use crate::{
     leaders::{Leader, LeaderTable},
     machine::MetaMachine,
     moving::Moves,
-    notices, probe,
+    notices,
+    own_replica::OwnReplica,
+    probe,
     reconcile::{self, Replicas},
     records,
     replica::LocalReplica,
@@ -131,7 +133,7 @@ pub(crate) struct Inner {
     pub(crate) machine: Arc<MetaMachine>,
     pub(crate) incarnation: String,
     /// The metadata group, once this node runs its replica.
-    pub(crate) control: watch::Sender<Option<Group>>,
+    pub(crate) control: OwnReplica,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) leaders: LeaderTable,
     pub(crate) replicas: Replicas,
@@ -177,7 +179,7 @@ impl Cluster {
             stopping: CancellationToken::new(),
             machine,
             incarnation,
-            control: watch::Sender::new(None),
+            control: OwnReplica::default(),
             phase: watch::Sender::new(Phase::Starting),
             replicas: Replicas::default(),
             founding: probe::Founding::default(),
@@ -428,7 +430,7 @@ impl Cluster {
     pub async fn shutdown(&self) {
         self.inner.stopping.cancel();
         reconcile::shutdown(&self.inner).await;
-        if self.inner.control.send_replace(None).is_some() {
+        if self.inner.control.set(None).is_some() {
             self.inner
                 .consensus
                 .close(seriatim_proto::ids::GroupId::METADATA)

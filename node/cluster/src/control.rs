@@ -143,7 +143,7 @@ pub(crate) fn unexpected() -> ClusterError {
 
 /// The node that leads the metadata group, as far as this node knows.
 pub(crate) fn controller(inner: &Inner) -> Option<NodeId> {
-    let group = inner.control.borrow().clone()?;
+    let group = inner.control.get()?;
     let state = group.state().borrow().clone();
     state.leader.map(|(_, node)| node)
 }
@@ -254,7 +254,7 @@ impl LaneService for Service {
 
 /// Decides a request if this node is the controller.
 async fn answer(inner: &Arc<Inner>, request: wire::ControlRequest, timeout: Duration) -> Answer {
-    let Some(group) = inner.control.borrow().clone() else {
+    let Some(group) = inner.control.get() else {
         return Answer::Controller(0);
     };
     let state = group.state().borrow().clone();

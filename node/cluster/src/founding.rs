@@ -36,11 +36,7 @@ pub(crate) async fn found(inner: &Arc<Inner>) -> Result<ReplicaId, ClusterError>
     bootstrap::belong(inner, &cluster_id)?;
     store::set_controller_replica(inner.storage.meta(), ReplicaId(1))?;
     let replica = own_replica::open(inner, ReplicaId(1)).await?;
-    let group = inner
-        .control
-        .borrow()
-        .clone()
-        .ok_or(ClusterError::ShuttingDown)?;
+    let group = inner.control.get().ok_or(ClusterError::ShuttingDown)?;
     finish_founding(inner, &group, &cluster_id).await?;
     Ok(replica)
 }

@@ -39,7 +39,7 @@ pub(crate) fn start_controller(inner: &Arc<Inner>) {
     let task = Arc::clone(inner);
     inner.spawn("controller", async move {
         loop {
-            let Some(group) = task.control.borrow().clone() else {
+            let Some(group) = task.control.get() else {
                 return;
             };
             let why = controller(&task, &group).await;
@@ -55,7 +55,7 @@ pub(crate) fn start_controller(inner: &Arc<Inner>) {
 /// the disk ends this node: it is for a person to look at.
 async fn reopen(inner: &Arc<Inner>, group: &Group, why: &str) -> Result<(), ClusterError> {
     let poison = group.log().poisoned();
-    let _ = inner.control.send_replace(None);
+    let _ = inner.control.set(None);
     inner.consensus.close(GroupId::METADATA).await;
     match poison {
         Some(poison) if matches!(*poison, StorageError::Damaged { .. }) => {

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use seriatim_consensus::{ConsensusError, GroupSpec};
+use parking_lot::Mutex;
+use seriatim_consensus::{ConsensusError, Group, GroupSpec};
 use seriatim_proto::{
     ids::{GroupId, ReplicaId},
     internal::v1 as wire,
@@ -21,6 +22,24 @@ use crate::{
 
 /// How long one registration is tried before the wait is logged.
 const REGISTER: Duration = Duration::from_secs(5);
+
+/// The metadata group, once this node runs its replica.
+///
+/// It gives out clones and no guards: a guard lives to the end of the expression that took it, and a
+/// second one taken there waits for a writer that waits for the first.
+#[derive(Debug, Default)]
+pub(crate) struct OwnReplica(Mutex<Option<Group>>);
+
+impl OwnReplica {
+    pub(crate) fn get(&self) -> Option<Group> {
+        self.0.lock().clone()
+    }
+
+    /// Puts this one in the place of the one that is returned.
+    pub(crate) fn set(&self, group: Option<Group>) -> Option<Group> {
+        std::mem::replace(&mut *self.0.lock(), group)
+    }
+}
 
 /// Opens this node's replica of the metadata group. A damaged one is set aside and replaced by a
 /// new one, which receives everything from the others.
@@ -41,7 +60,7 @@ pub(crate) async fn open(
         };
         match inner.consensus.open(spec, inner.machine.clone()).await {
             Ok(group) => {
-                let _ = inner.control.send_replace(Some(group));
+                let _ = inner.control.set(Some(group));
                 return Ok(replica);
             }
             Err(ConsensusError::Damaged(damage)) => {

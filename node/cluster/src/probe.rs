@@ -160,9 +160,78 @@ pub(crate) fn own(inner: &Inner) -> wire::ProbeReply {
         incarnation: inner.incarnation.clone(),
         replication_address: inner.options.replication_addr.clone(),
         cluster_id,
-        running: inner.control.borrow().is_some(),
+        running: inner.control.get().is_some(),
         founders,
         nodes: image.nodes.values().map(|node| (&**node).into()).collect(),
         controller: control::controller(inner).map_or(0, |node| node.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpListener, sync::mpsc, thread};
+
+    use seriatim_consensus::{Consensus, ConsensusOptions, Lane};
+    use seriatim_runtime::{net::Net, task::TaskGroup};
+    use seriatim_storage::{Storage, StorageOptions, disk::PosixDisk};
+
+    use super::*;
+    use crate::{Cluster, ClusterOptions, NoHost};
+
+    /// A node that was asked while it opened its replica never answered again: the one who answered
+    /// held a lock while it took it once more, and the one who opened stood between.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_node_answers_while_it_opens_its_replica() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap().to_string();
+        drop(free);
+        let dir = tempfile::tempdir().unwrap();
+        let storage =
+            Storage::open(Arc::new(PosixDisk), dir.path(), StorageOptions::default()).unwrap();
+        let tasks = TaskGroup::new();
+        let me = NodeId(1);
+        let lane = Lane::start(Net::tokio(), &address, me, || None, tasks.clone());
+        let lane = lane.await.unwrap();
+        let options = ConsensusOptions {
+            node_id: me,
+            ..ConsensusOptions::default()
+        };
+        let consensus = Consensus::new(options, storage.clone(), lane.clone());
+        let options = ClusterOptions {
+            node_id: me,
+            seeds: vec![address.clone()],
+            replication_addr: address,
+            ..ClusterOptions::default()
+        };
+        let host = Arc::new(NoHost);
+        let (of_cluster, of_consensus) = (storage.clone(), consensus.clone());
+        let cluster = Cluster::start(options, of_cluster, of_consensus, lane, host, tasks.clone());
+        let cluster = cluster.await.unwrap();
+        cluster.ready().await.unwrap();
+
+        let (ended, both_ended) = mpsc::channel();
+        let group = cluster.inner.control.get();
+        for opens in [true, false] {
+            let (inner, group, ended) = (Arc::clone(&cluster.inner), group.clone(), ended.clone());
+            let _detached = thread::spawn(move || {
+                for _ in 0..50_000 {
+                    if opens {
+                        let _same = inner.control.set(group.clone());
+                    } else {
+                        assert!(own(&inner).running);
+                    }
+                }
+                ended.send(()).unwrap();
+            });
+        }
+        for _ in 0..2 {
+            let in_time = both_ended.recv_timeout(Duration::from_secs(60));
+            in_time.expect("neither waits for the other for ever");
+        }
+
+        cluster.shutdown().await;
+        consensus.shutdown().await;
+        assert!(tasks.shutdown(Duration::from_secs(10)).await);
+        storage.shutdown().await;
     }
 }

@@ -62,7 +62,7 @@ fn led(inner: &Inner) -> Vec<Group> {
         .list()
         .into_iter()
         .filter_map(|local| local.group);
-    let control = inner.control.borrow().clone();
+    let control = inner.control.get();
     local
         .chain(control)
         .filter(|group| group.state().borrow().role == Role::Leader)

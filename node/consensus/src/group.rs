@@ -224,8 +224,9 @@ impl Group {
                 .and_then(|id| id.as_ref().map(|id| id.index)),
             answers: *replica == own || answers(replica),
         };
+        let state = self.0.state.borrow().clone();
         GroupStatus {
-            state: self.0.state.borrow().clone(),
+            state,
             membership: membership.nodes().map(member).collect(),
             membership_id: membership.log_id().as_ref().map(from_raft),
             joint: membership.membership().get_joint_config().len() > 1,

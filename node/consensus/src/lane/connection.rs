@@ -352,11 +352,16 @@ fn dispatch(
     body: Bytes,
 ) -> seriatim_runtime::net::BoxFuture<'static, Result<Bytes, String>> {
     if kind < FIRST_SERVICE_KIND {
-        if let Some(handler) = lane.handler.read().clone() {
+        // Locks are released before the handler runs, which may take them.
+        let handler = lane.handler.read().clone();
+        if let Some(handler) = handler {
             return handler.handle(from, kind, body);
         }
-    } else if let Some(service) = lane.services.read().get(&kind).cloned() {
-        return Box::pin(async move { service.call(from, body).await });
+    } else {
+        let service = lane.services.read().get(&kind).cloned();
+        if let Some(service) = service {
+            return Box::pin(async move { service.call(from, body).await });
+        }
     }
     Box::pin(async move { Err(format!("requests of kind {kind} are not served here yet")) })
 }
