@@ -7,12 +7,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::{
     admin::Admin, channels::Channels, consumer::ConsumerBuilder, dial::Dialer, error::ClientError,
     group::Coordinators, metadata::Metadata, producer::ProducerBuilder, rt,
+    unknown::TOPIC_DEADLINE,
 };
 
 /// How long [`Client::connect`] tries.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-/// How long a topic that nobody has heard of is looked for: it may have been created just now.
-pub(crate) const TOPIC_DEADLINE: Duration = Duration::from_secs(3);
 const DEFAULT_PORT: u16 = 7401;
 
 /// A cluster. Cheap to clone; all clones share their connections.

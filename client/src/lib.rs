@@ -108,6 +108,7 @@ mod producer;
 mod rt;
 mod status;
 mod trim;
+mod unknown;
 
 pub use seriatim_proto::{
     compression::Compression,

@@ -23,10 +23,10 @@ use tonic::Streaming;
 
 use super::{ConsumedBatch, Delivery, ResetPolicy, TopicKey};
 use crate::{
-    client::TOPIC_DEADLINE,
     error::ClientError,
     metadata::{Leader, Metadata},
     rt,
+    unknown::Unknown,
 };
 
 /// A leader says something at least every 5 s.
@@ -126,6 +126,7 @@ pub(crate) struct Reader {
     exists: bool,
     /// Since when leaders say that it is.
     beyond: Option<Instant>,
+    unknown: Unknown,
     watermark: Watermark,
     /// The log that is read, 0 until it is known.
     log: u64,
@@ -151,6 +152,7 @@ impl Reader {
             reset: ResetPolicy::Fail,
             exists: false,
             beyond: None,
+            unknown: Unknown::default(),
             watermark: Watermark::default(),
             log: 0,
         }
@@ -172,9 +174,6 @@ impl Reader {
 
     pub(crate) async fn run(mut self) {
         let mut attempt = 0;
-        // Since when nodes say that there is no such topic or partition. One that is behind may not have heard
-        // of it yet.
-        let mut unknown_since: Option<Instant> = None;
         loop {
             // A member may read where the group is without ever having asked about the topic; and one
             // that was forgotten may have been created anew.
@@ -189,7 +188,7 @@ impl Reader {
                 None => End::Retry(self.no_leader()),
             };
             if self.next != before {
-                (attempt, unknown_since) = (0, None);
+                attempt = 0;
             }
             let end = match end {
                 End::OutOfRange(error) => self.out_of_range(error),
@@ -200,11 +199,8 @@ impl Reader {
                 End::Dropped => return,
                 End::Final(error) => return self.hand_over(Err(error)).await.unwrap_or(()),
                 End::Retry(error) => {
-                    if is_unknown(&error) {
-                        let since = *unknown_since.get_or_insert_with(Instant::now);
-                        if since.elapsed() >= TOPIC_DEADLINE {
-                            return self.hand_over(Err(error)).await.unwrap_or(());
-                        }
+                    if is_unknown(&error) && self.unknown.is_believed(Instant::now()) {
+                        return self.hand_over(Err(error)).await.unwrap_or(());
                     }
                     tracing::debug!(partition = %self.key.tp, %error, "read again");
                 }
@@ -392,6 +388,7 @@ impl Reader {
         let high_watermark = Offset(message.high_watermark);
         self.watermark.set(message.high_watermark);
         self.beyond = None;
+        self.unknown.known();
         let mut rest = message.record_batches;
         while !rest.is_empty() {
             let damaged = |source| ClientError::DamagedBatch {

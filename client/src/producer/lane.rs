@@ -16,7 +16,7 @@ use super::{
     delivery::{Completion, Delivered},
     queue::{OpenBatch, Queue},
 };
-use crate::{client::TOPIC_DEADLINE, error::ClientError, metadata::Term, rt};
+use crate::{error::ClientError, metadata::Term, rt, unknown::Unknown};
 
 /// A producer session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,8 +90,7 @@ pub(super) struct Lane {
     /// A batch failed for good after it got a sequence: the session cannot go on. Nothing is sent
     /// until the batches in flight are back and there is a new session.
     broken: bool,
-    /// Since when no node knows the partition.
-    unknown_since: Option<Instant>,
+    unknown: Unknown,
     /// Bytes of the budget to return.
     freed: usize,
 }
@@ -109,7 +108,7 @@ impl Lane {
             leader_term: (0, i32::MIN),
             log: 0,
             broken: false,
-            unknown_since: None,
+            unknown: Unknown::default(),
             freed: 0,
         }
     }
@@ -371,11 +370,10 @@ impl Lane {
     /// Where that is so for a while, everything fails.
     pub(super) fn partition_is(&mut self, missing: Option<ClientError>, now: Instant) {
         let Some(error) = missing else {
-            self.unknown_since = None;
+            self.unknown.known();
             return;
         };
-        if *self.unknown_since.get_or_insert(now) + TOPIC_DEADLINE <= now {
-            self.unknown_since = None;
+        if self.unknown.is_believed(now) {
             self.fail_all(&error);
         }
     }

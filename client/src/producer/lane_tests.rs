@@ -1,7 +1,10 @@
 use seriatim_proto::{batch::RecordBatch, compression::Compression, v1};
 
 use super::*;
-use crate::producer::queue::{Parts, TopicQueues};
+use crate::{
+    producer::queue::{Parts, TopicQueues},
+    unknown::TOPIC_DEADLINE,
+};
 
 const RULES: Rules = Rules {
     linger: Duration::ZERO,

@@ -1,6 +1,6 @@
 //! Who leads what.
 
-use seriatim_cluster::{NodeInfo, Topic, is_internal};
+use seriatim_cluster::{Image, NodeInfo, Topic, is_internal};
 use seriatim_proto::{
     ids::{PartitionId, TopicPartition},
     v1,
@@ -14,8 +14,8 @@ impl Broker {
         // Looked at before the image is: that of a ready node is complete.
         let ready = self.cluster.is_ready();
         let image = self.cluster.image();
-        let mut unknown_topics = Vec::new();
         let mut topics = Vec::new();
+        let mut unknown_topics = Vec::new();
         if !request.nodes_only {
             if request.topics.is_empty() {
                 topics = image
@@ -25,14 +25,10 @@ impl Broker {
                     .map(|topic| self.topic(topic))
                     .collect();
             }
-            for name in &request.topics {
-                match image.topics.get(name) {
-                    Some(topic) => topics.push(self.topic(topic)),
-                    None if ready => unknown_topics.push(name.clone()),
-                    // This node has just started and may not have heard of it yet (simulator seed 9674).
-                    None => {}
-                }
-            }
+            let asked = request.topics.iter();
+            let known = asked.filter_map(|name| image.topics.get(name));
+            topics.extend(known.map(|topic| self.topic(topic)));
+            unknown_topics = unknown(&request.topics, &image, ready);
         }
         // A founder is in the image before it has registered with its addresses.
         let nodes = image.nodes.values();
@@ -72,6 +68,14 @@ impl Broker {
     }
 }
 
+/// Those of the topics asked for that there are not. A node that has just started, whose image is not
+/// complete, denies none: it may not have heard of them yet.
+fn unknown(asked: &[String], image: &Image, complete: bool) -> Vec<String> {
+    let asked = asked.iter();
+    let unknown = asked.filter(|name| complete && !image.topics.contains_key(*name));
+    unknown.cloned().collect()
+}
+
 fn node(info: &NodeInfo) -> v1::Node {
     v1::Node {
         node_id: info.id.0,
@@ -82,5 +86,25 @@ fn node(info: &NodeInfo) -> v1::Node {
         leaving: info.leaving,
         controller_voter: info.voter,
         data_lost_ms: info.data_lost_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use super::*;
+
+    /// After a power loss of all nodes, one of them denied topics that it had not heard of again, and
+    /// clients gave them up (simulator seed 9674).
+    #[test]
+    fn a_node_that_has_just_started_denies_no_topic() {
+        let image = Image {
+            topics: BTreeMap::from([("known".to_owned(), Arc::new(Topic::default()))]),
+            ..Image::default()
+        };
+        let asked = ["known".to_owned(), "other".to_owned()];
+        assert!(unknown(&asked, &image, false).is_empty());
+        assert_eq!(unknown(&asked, &image, true), ["other"]);
     }
 }

@@ -300,10 +300,7 @@ async fn place_topic(
         return Answer::Controller(0);
     }
     let image = inner.machine.image();
-    // A majority of the voters runs, or there were no controller: they are about to register (seed 7562).
-    let registered = |node: &&NodeId| image.nodes.contains_key(node);
-    let voters = voters(group);
-    if voters.iter().filter(registered).count() * 2 <= voters.len() {
+    if !is_founded(&image, &voters(group)) {
         return refused(Refusal::NotFounded);
     }
     let create = match apply::plan_topic(&image, intent, crate::new_id()) {
@@ -328,6 +325,13 @@ async fn founders_registered(inner: &Inner, group: &Group) {
     if clock::timeout(REGISTRATION, complete).await.is_err() {
         tracing::warn!("placing a topic although not every founder has registered");
     }
+}
+
+/// Whether there are nodes to place topics on. A majority of the voters runs, or there were no
+/// controller: they are about to register.
+fn is_founded(image: &Image, voters: &BTreeSet<NodeId>) -> bool {
+    let registered = voters.iter().filter(|node| image.nodes.contains_key(node));
+    registered.count() * 2 > voters.len()
 }
 
 /// The nodes that vote in a group.
@@ -355,5 +359,37 @@ pub(crate) async fn submit(group: &Group, command: Bytes) -> Answer {
             maybe_applied: false,
         }) => Answer::Controller(leader.map_or(0, |node| node.0)),
         Err(error) => Answer::Uncertain(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::NodeInfo;
+
+    /// A topic was refused for want of nodes, for good, while those that vote were about to register
+    /// (simulator seed 7562).
+    #[test]
+    fn topics_wait_until_a_majority_of_the_voters_has_registered() {
+        let node = |id| (NodeId(id), Arc::new(NodeInfo::default()));
+        let voters: BTreeSet<NodeId> = (1..=3).map(NodeId).collect();
+        for (registered, founded) in [
+            (vec![], false),
+            (vec![1], false),
+            // Not one of those who vote.
+            (vec![1, 4], false),
+            (vec![1, 3], true),
+            (vec![1, 2, 3], true),
+        ] {
+            let image = Image {
+                nodes: registered.iter().copied().map(node).collect(),
+                ..Image::default()
+            };
+            assert_eq!(is_founded(&image, &voters), founded, "{registered:?}");
+        }
+        assert!(
+            !is_founded(&Image::default(), &BTreeSet::new()),
+            "nobody votes yet"
+        );
     }
 }

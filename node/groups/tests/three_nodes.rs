@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Small, so that a test can fill it.
 const LOG_BYTES: u64 = 1 << 20;
 
+const GROUP: &str = "group";
+
 fn deadline() -> Instant {
     clock::now() + PATIENCE
 }
@@ -152,9 +154,8 @@ async fn lead(nodes: &[Node], at: usize, tp: &TopicPartition, group: &str) {
     }
 }
 
-/// Logs stay short, and a node that lost its disk gets the groups as a snapshot.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_replica_gets_the_groups_behind_a_log_that_was_cut() {
+/// Three nodes with their folders, and the shard of [`GROUP`], which node 1 leads.
+async fn three_nodes() -> (Vec<TempDir>, Vec<String>, Vec<Node>, TopicPartition) {
     let listeners: Vec<TcpListener> = (0..3)
         .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
         .collect();
@@ -163,7 +164,7 @@ async fn a_new_replica_gets_the_groups_behind_a_log_that_was_cut() {
         .map(|listener| listener.local_addr().unwrap().to_string())
         .collect();
     drop(listeners);
-    let mut dirs: Vec<TempDir> = (0..3).map(|_| TempDir::new().unwrap()).collect();
+    let dirs: Vec<TempDir> = (0..3).map(|_| TempDir::new().unwrap()).collect();
     let mut nodes = Vec::new();
     for (id, dir) in (1..).zip(&dirs) {
         nodes.push(Node::start(dir.path(), id, &addresses).await);
@@ -181,17 +182,23 @@ async fn a_new_replica_gets_the_groups_behind_a_log_that_was_cut() {
         .create_topic(topic, deadline())
         .await
         .unwrap();
-    let name = "group".to_owned();
+    let name = GROUP.to_owned();
     let found = nodes[0]
         .groups
         .coordinators(std::slice::from_ref(&name), deadline());
     assert_eq!(found.await.unwrap()[0].error, None);
     let tp = TopicPartition::new(
         GROUPS_TOPIC,
-        i32::try_from(shard_of(&name, GROUPS_PARTITIONS)).unwrap(),
+        i32::try_from(shard_of(GROUP, GROUPS_PARTITIONS)).unwrap(),
     );
-    lead(&nodes, 0, &tp, &name).await;
+    lead(&nodes, 0, &tp, GROUP).await;
+    (dirs, addresses, nodes, tp)
+}
 
+/// Logs stay short, and a node that lost its disk gets the groups as a snapshot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_replica_gets_the_groups_behind_a_log_that_was_cut() {
+    let (mut dirs, addresses, mut nodes, tp) = three_nodes().await;
     let mut offset = 0;
     let is_cut = |node: &Node| {
         node.shard(&tp)
@@ -201,7 +208,7 @@ async fn a_new_replica_gets_the_groups_behind_a_log_that_was_cut() {
     while !is_cut(&nodes[0]) || offset < 200 {
         assert!(clock::now() < until, "the log was not cut in time");
         offset += 1;
-        let committed = nodes[0].groups.commit(commit(&name, offset), deadline());
+        let committed = nodes[0].groups.commit(commit(GROUP, offset), deadline());
         committed.await.unwrap();
     }
 
@@ -209,18 +216,62 @@ async fn a_new_replica_gets_the_groups_behind_a_log_that_was_cut() {
     dirs[2] = TempDir::new().unwrap();
     nodes.push(Node::start(dirs[2].path(), 3, &addresses).await);
     eventually("the new replica runs", || nodes[2].shard(&tp).is_some()).await;
-    lead(&nodes, 2, &tp, &name).await;
+    lead(&nodes, 2, &tp, GROUP).await;
     assert_eq!(
-        offsets(&nodes[2].groups, &name).await.unwrap(),
+        offsets(&nodes[2].groups, GROUP).await.unwrap(),
         [Some(offset); 4]
     );
     let moved = nodes[0]
         .groups
-        .commit(commit(&name, offset + 1), deadline())
+        .commit(commit(GROUP, offset + 1), deadline())
         .await;
     let error = moved.unwrap_err();
     assert_eq!(error.code(), v1::ErrorCode::NotCoordinator);
     assert_eq!(error.leader.unwrap().node_id, 3);
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+/// How the stream of a member ends that comes back and is not known.
+async fn come_back(groups: &Groups) -> v1::ErrorCode {
+    let join = v1::JoinGroup {
+        group: GROUP.to_owned(),
+        member_id: "a member of before".to_owned(),
+        topics: vec!["t".to_owned()],
+        rejoin: true,
+        ..v1::JoinGroup::default()
+    };
+    let (_stream, mut responses) = match groups.join(join).await {
+        Ok(joined) => joined,
+        Err(error) => return error.code(),
+    };
+    let mut last = None;
+    while let Some(response) = responses.recv().await {
+        last = response.response;
+    }
+    match last {
+        Some(v1::member_response::Response::Error(error)) => error.code(),
+        other => panic!("not an error: {other:?}"),
+    }
+}
+
+/// A coordinator that had been replaced and did not know it denied a member that its successor knew
+/// (simulator seed 5843).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_that_is_cut_off_denies_no_member() {
+    let (_dirs, _addresses, nodes, _tp) = three_nodes().await;
+    assert_eq!(
+        come_back(&nodes[0].groups).await,
+        v1::ErrorCode::UnknownMember
+    );
+    let others = nodes[1..].iter().map(|node| node.consensus.shutdown());
+    let _cut_off = futures::future::join_all(others).await;
+    let told = come_back(&nodes[0].groups).await;
+    assert!(
+        told == v1::ErrorCode::LeaderNotAvailable || told == v1::ErrorCode::NotCoordinator,
+        "{told:?}"
+    );
     for node in nodes {
         node.stop().await;
     }
