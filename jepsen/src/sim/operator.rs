@@ -120,8 +120,10 @@ pub async fn compare(
             if let Some(start) = log_start(&client, place, range.start).await {
                 range.start = start.min(range.end);
                 digests.clear();
-                nodes = settled(&client, place).await;
             }
+            // The node that was asked may have been behind.
+            nodes = settled(&client, place).await;
+            digests.retain(|node, _| nodes.contains(node));
         }
     }
     for (node, digest) in digests {
