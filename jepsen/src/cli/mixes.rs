@@ -142,16 +142,11 @@ async fn made(mut command: Command, dir: &Path, mix: &Mix) -> anyhow::Result<End
 /// A run in a line.
 fn told(out: &Path) -> anyhow::Result<String> {
     let run = Run::load(out)?;
-    let broken: Vec<&str> = run.verdict.broken().map(|one| one.name.as_str()).collect();
-    let verdict = match (run.is_clean(), broken.is_empty()) {
-        (true, _) => "held".to_owned(),
-        (false, false) => format!("BROKEN: {}", broken.join(", ")),
-        (false, true) => format!("PROVES NOTHING: {}", run.notes.failures.join("; ")),
-    };
     let totals = &run.verdict.totals;
     Ok(format!(
-        "{}: {verdict}; {} faults, {} operations",
+        "{}: {}; {} faults, {} operations",
         run.name,
+        run.in_words(),
         totals.faults(),
         totals.operations
     ))

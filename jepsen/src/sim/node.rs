@@ -103,13 +103,14 @@ pub async fn run(spec: NodeSpec) {
                     error = broker.cluster().failed() => Some(error),
                     () = serve(&spec, &broker, &mut calls) => None,
                 };
-                let Some(error) = failed else {
-                    stop::hand_over(&broker, serve(&spec, &broker, &mut calls)).await;
-                    stop::close(running, grpc).await;
-                    return;
-                };
-                spec.views.down(spec.id, error.to_string());
+                match &failed {
+                    Some(error) => spec.views.down(spec.id, error.to_string()),
+                    None => stop::hand_over(&broker, serve(&spec, &broker, &mut calls)).await,
+                }
                 stop::close(running, grpc).await;
+                if failed.is_none() {
+                    return;
+                }
                 clock::sleep(RESTART).await;
             }
             Err(error) => {

@@ -213,8 +213,8 @@ async fn join(inner: &Arc<Inner>, cluster_id: &str) -> Result<ReplicaId, Cluster
     hit!("cluster.joined");
     tracing::info!(cluster = cluster_id, "joining a cluster");
     let replica = loop {
-        if let Some(replica) = own_replica::try_register(inner, ReplicaId(0)).await? {
-            break replica;
+        if let Some(registered) = own_replica::try_register(inner, ReplicaId(0)).await? {
+            break registered.replica;
         }
         let _ = probe::seeds(inner).await;
     };

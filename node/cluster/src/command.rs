@@ -373,7 +373,10 @@ impl From<wire::Refusal> for Refusal {
 /// Encodes what a command answered.
 pub(crate) fn encode_reply(reply: Result<ReplyKind, Refusal>) -> wire::MetaReply {
     let reply = reply.unwrap_or_else(|refusal| ReplyKind::Refused(refusal.into()));
-    wire::MetaReply { reply: Some(reply) }
+    wire::MetaReply {
+        reply: Some(reply),
+        index: 0,
+    }
 }
 
 /// Splits an answer into what was done and why it was not.

@@ -52,6 +52,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(200);
 pub(crate) struct Decided {
     pub(crate) reply: Result<Reply, Refusal>,
     pub(crate) repeated: bool,
+    /// Where the command stands in the metadata log; 0 where the controller does not tell.
+    pub(crate) index: u64,
 }
 
 /// Sends a command to the controller.
@@ -173,12 +175,17 @@ pub(crate) async fn ask(
         };
         match answer {
             Answer::Done(reply) => {
+                let index = reply.index;
                 let reply = command::decode_reply(reply);
                 if reply == Err(Refusal::NotFounded) {
                     clock::sleep(pause.min(left)).await;
                     continue;
                 }
-                return Ok(Decided { reply, repeated });
+                return Ok(Decided {
+                    reply,
+                    repeated,
+                    index,
+                });
             }
             Answer::Controller(node) if node != 0 && Some(NodeId(node)) != target => {
                 hint = Some(NodeId(node));
@@ -348,9 +355,9 @@ pub(crate) async fn submit(group: &Group, command: Bytes) -> Answer {
         Ok(pending) => pending.await,
         Err(error) => Err(error),
     };
-    match applied.map(|applied| applied.reply) {
-        Ok(RaftReply::Command(bytes)) => match wire::MetaReply::decode(bytes) {
-            Ok(reply) => Answer::Done(reply),
+    match applied.map(|applied| (applied.reply, applied.log_id.index)) {
+        Ok((RaftReply::Command(bytes), index)) => match wire::MetaReply::decode(bytes) {
+            Ok(reply) => Answer::Done(wire::MetaReply { index, ..reply }),
             Err(error) => Answer::Uncertain(error.to_string()),
         },
         Ok(_) => Answer::Uncertain("the command was applied as something else".to_owned()),

@@ -123,10 +123,10 @@ async fn replacement(inner: &Arc<Inner>, old: ReplicaId) -> Result<ReplicaId, Cl
             Ok(_) => return Err(control::unexpected()),
             // Replaced before, by an attempt whose answer was lost: registering tells the new one.
             Err(ClusterError::Refused(Refusal::UnknownReplica { .. })) => {
-                if let Some(replica) = try_register(inner, ReplicaId(0)).await?
-                    && replica != old
+                if let Some(registered) = try_register(inner, ReplicaId(0)).await?
+                    && registered.replica != old
                 {
-                    return Ok(replica);
+                    return Ok(registered.replica);
                 }
             }
             Err(error) => tracing::warn!(%error, "waiting for a new metadata replica"),
@@ -134,11 +134,18 @@ async fn replacement(inner: &Arc<Inner>, old: ReplicaId) -> Result<ReplicaId, Cl
     }
 }
 
+/// What the cluster said to a node that registered.
+pub(crate) struct Registered {
+    pub(crate) replica: ReplicaId,
+    /// Where that stands in the metadata log; 0 where the controller does not tell.
+    index: u64,
+}
+
 /// Registers this node with its present addresses; `None` where no controller answered in time.
 pub(crate) async fn try_register(
     inner: &Arc<Inner>,
     replica: ReplicaId,
-) -> Result<Option<ReplicaId>, ClusterError> {
+) -> Result<Option<Registered>, ClusterError> {
     let options = &inner.options;
     let node = wire::NodeRecord {
         node_id: inner.me().0,
@@ -155,52 +162,63 @@ pub(crate) async fn try_register(
         data_lost_ms: u64::try_from(clock::wall_ms()).unwrap_or_default(),
     };
     let register = Command::RegisterNode(wire::RegisterNode { node: Some(node) });
-    match control::command(inner, register, clock::now() + REGISTER).await {
-        Ok(Reply::ReplicaId(replica)) => Ok(Some(ReplicaId(replica))),
-        Ok(_) => Err(control::unexpected()),
+    let decided = match control::decide(inner, register, clock::now() + REGISTER).await {
+        Ok(decided) => decided,
         Err(ClusterError::NoController { .. }) => {
             tracing::info!("waiting for a controller: a majority of the first nodes must run");
-            Ok(None)
+            return Ok(None);
         }
-        Err(ClusterError::Refused(Refusal::UnknownReplica { .. })) if replica.0 != 0 => {
-            Err(ClusterError::Configuration {
-                what: format!(
-                    "node {} was decommissioned and removed from the cluster; empty its data_dir \
-                     to let it join anew",
-                    inner.me()
-                ),
-            })
-        }
-        Err(error) => Err(error),
+        Err(error) => return Err(error),
+    };
+    match decided.reply {
+        Ok(Reply::ReplicaId(replica)) => Ok(Some(Registered {
+            replica: ReplicaId(replica),
+            index: decided.index,
+        })),
+        Ok(_) => Err(control::unexpected()),
+        Err(Refusal::UnknownReplica { .. }) if replica.0 != 0 => Err(ClusterError::Configuration {
+            what: format!(
+                "node {} was decommissioned and removed from the cluster; empty its data_dir to \
+                 let it join anew",
+                inner.me()
+            ),
+        }),
+        Err(refusal) => Err(refusal.into()),
     }
 }
 
 /// Registers until it succeeds; then this node is ready.
 pub(crate) async fn register(inner: &Arc<Inner>, replica: ReplicaId) -> Result<(), ClusterError> {
-    loop {
-        match try_register(inner, replica).await? {
-            Some(given) if given == replica => break,
-            Some(given) => {
-                return Err(ClusterError::Configuration {
-                    what: format!(
-                        "the cluster gave this node metadata replica {given}, but its data_dir \
-                         holds {replica}: data of an older time was put back; empty it to rebuild"
-                    ),
-                });
-            }
-            None => {}
+    let registered = loop {
+        if let Some(registered) = try_register(inner, replica).await? {
+            break registered;
         }
+    };
+    let given = registered.replica;
+    if given != replica {
+        return Err(ClusterError::Configuration {
+            what: format!(
+                "the cluster gave this node metadata replica {given}, but its data_dir holds \
+                 {replica}: data of an older time was put back; empty it to rebuild"
+            ),
+        });
     }
     tracing::info!(node = %inner.me(), "registered with the cluster");
-    // A node that knows of no topic yet would tell its clients that there is none.
+    // A node whose image is of a time before would tell its clients that topics made since do not exist
+    // (simulator seeds 9674 and 13892).
+    let closed = |_closed| ClusterError::ShuttingDown;
+    inner
+        .machine
+        .applied(registered.index)
+        .await
+        .map_err(closed)?;
+    // All that a controller of an older version lets this node know.
     let mut image = inner.machine.watch();
     let known = image.wait_for(|image| {
         let me = image.node(inner.me());
         me.is_some_and(|me| me.incarnation == inner.incarnation)
     });
-    if known.await.is_err() {
-        return Err(ClusterError::ShuttingDown);
-    }
+    let _known = known.await.map_err(closed)?;
     let _ = inner.phase.send_if_modified(|phase| {
         let starting = matches!(phase, Phase::Starting);
         if starting {

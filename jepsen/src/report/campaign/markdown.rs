@@ -155,13 +155,10 @@ pub fn of_runs(runs: &[Run]) -> String {
 }
 
 fn verdict(run: &Run) -> String {
-    let broken = run.verdict.checkers.iter().filter(|finding| !finding.holds);
-    let broken: Vec<&str> = broken.map(|finding| finding.name.as_str()).collect();
-    match (run.verdict.holds, run.notes.failures.first()) {
-        (true, None) => "held".to_owned(),
-        (true, Some(why)) => format!("**proves nothing**: {}", cell(why)),
-        (false, _) if broken.is_empty() => "**not clean**".to_owned(),
-        (false, _) => format!("**{}**", cell(&broken.join(", "))),
+    let words = cell(&run.in_words());
+    match run.is_clean() {
+        true => words,
+        false => format!("**{words}**"),
     }
 }
 

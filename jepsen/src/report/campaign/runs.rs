@@ -29,6 +29,17 @@ impl Run {
         self.verdict.holds && self.notes.failures.is_empty()
     }
 
+    /// What came of it, in words.
+    pub fn in_words(&self) -> String {
+        let broken: Vec<&str> = self.verdict.broken().map(|one| one.name.as_str()).collect();
+        match (self.verdict.holds, broken.is_empty()) {
+            (true, _) if self.is_clean() => "held".to_owned(),
+            (true, _) => format!("proves nothing: {}", self.notes.failures.join("; ")),
+            (false, false) => format!("broken: {}", broken.join(", ")),
+            (false, true) => "not clean".to_owned(),
+        }
+    }
+
     /// Reads a directory.
     pub fn load(dir: &Path) -> anyhow::Result<Self> {
         let (history, verdict) = (dir.join("history.jsonl"), dir.join("verdict.json"));

@@ -221,7 +221,7 @@ fn a_run_whose_faults_failed_proves_nothing() {
     notes.failures.push("kill [1]: it has ended".to_owned());
     let (clean, text) = told(&notes);
     assert!(
-        !clean && text.contains("**proves nothing**: kill [1]"),
+        !clean && text.contains("**proves nothing: kill [1]: it has ended**"),
         "{text}"
     );
     assert!(text.contains("0 of 1 held"), "{text}");

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 /// Longest wait for anything that must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) fn deadline() -> Instant {
     clock::now() + PATIENCE
