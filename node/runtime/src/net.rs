@@ -5,12 +5,22 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
+use rustix::net::sockopt;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
 };
+
+/// How long a host may acknowledge nothing, at the level of TCP, before a connection to it is given up.
+/// Linux would go on for a quarter of an hour, at intervals of up to two minutes, and not notice for as
+/// long that the host can be reached again (tcp(7): `TCP_USER_TIMEOUT`).
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+
+/// How often an idle connection asks whether the other host is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 /// A future as an object, for [`Network`] and [`Accept`].
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -62,17 +72,28 @@ impl Net {
         }
     }
 
-    /// Opens a connection to `address` without Nagle's delay.
+    /// Opens a connection to `address` without Nagle's delay. It ends where the other host is silent
+    /// for 5 s.
     pub async fn connect(&self, address: &str) -> io::Result<Stream> {
         match &self.0 {
             Kind::Tokio => {
                 let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
+                tune(&stream)?;
                 Ok(Stream(StreamKind::Tcp(stream)))
             }
             Kind::Simulated(network) => network.connect(address).await,
         }
     }
+}
+
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let silence_max = u32::try_from(SILENCE_MAX.as_millis()).unwrap_or(u32::MAX);
+    sockopt::set_tcp_user_timeout(stream, silence_max)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEP_ALIVE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE)?;
+    Ok(())
 }
 
 /// A bound address.
@@ -104,7 +125,7 @@ impl Listener {
         match &self.0 {
             ListenerKind::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                stream.set_nodelay(true)?;
+                tune(&stream)?;
                 Ok((Stream(StreamKind::Tcp(stream)), peer.to_string()))
             }
             ListenerKind::Simulated(listener) => listener.accept().await,
@@ -212,5 +233,22 @@ mod tests {
         let mut read = [0; 4];
         let _filled = server.read_exact(&mut read).await.unwrap();
         assert_eq!(&read, b"ping");
+    }
+    /// A node that had been cut off for a minute was out of reach for the better part of another one.
+    #[tokio::test]
+    async fn both_ends_give_up_a_silent_host() {
+        let net = Net::tokio();
+        let listener = net.listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, server) = tokio::join!(net.connect(&address), listener.accept());
+        for stream in [client.unwrap(), server.unwrap().0] {
+            let StreamKind::Tcp(stream) = stream.0 else {
+                panic!("a simulated connection");
+            };
+            assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), 5_000);
+            assert!(sockopt::socket_keepalive(&stream).unwrap());
+            assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), KEEP_ALIVE);
+            assert_eq!(sockopt::tcp_keepintvl(&stream).unwrap(), KEEP_ALIVE);
+        }
     }
 }
