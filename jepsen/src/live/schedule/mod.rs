@@ -38,3 +38,23 @@ pub struct Schedule {
     /// In the order in which they begin.
     pub strikes: Vec<Strike>,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn the_schedules_beside_this_crate_can_be_played() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schedules");
+        let mut read = 0;
+        for file in fs::read_dir(folder).unwrap() {
+            let text = fs::read(file.unwrap().path()).unwrap();
+            let schedule: Schedule = serde_json::from_slice(&text).unwrap();
+            assert!(!schedule.strikes.is_empty());
+            read += 1;
+        }
+        assert!(read > 0);
+    }
+}
