@@ -225,14 +225,14 @@ mod tests {
                 payload: AppliedPayload::Command(command::encode(command)),
             }
         };
-        machine.apply((0..3).map(entry).collect()).await.unwrap();
+        let _replies = machine.apply((0..3).map(entry).collect()).await.unwrap();
         assert!(machine.applied(0).now_or_never().is_some());
         assert!(machine.applied(2).now_or_never().is_some());
         let mut waiting = Box::pin(machine.applied(4));
         assert!((&mut waiting).now_or_never().is_none());
-        machine.apply(vec![entry(3)]).await.unwrap();
+        let _replies = machine.apply(vec![entry(3)]).await.unwrap();
         assert!((&mut waiting).now_or_never().is_none());
-        machine.apply(vec![entry(4)]).await.unwrap();
+        let _replies = machine.apply(vec![entry(4)]).await.unwrap();
         waiting.now_or_never().unwrap().unwrap();
         storage.shutdown().await;
     }
