@@ -4,8 +4,8 @@
 //!
 //! - It has no seek. Where a consumer's position was set anew, its process lets go of the key and takes
 //!   it again, by two assignments (or subscriptions) before the poll.
-//! - It has no retention: every acknowledged value must be read. Values that were removed before anybody
-//!   read them are left out of their sends.
+//! - Every acknowledged value must be read. Values that nobody could read to the end ([`unread`]) are
+//!   left out of their sends.
 //! - What breaks is the process `:nemesis`.
 
 use std::{
@@ -16,6 +16,7 @@ use std::{
 
 use super::{
     Action, FaultPhase, History, Key, Kind, Op, Poll, Process, Read, Send, Value, operations,
+    unread,
 };
 
 impl History {
@@ -29,7 +30,7 @@ impl History {
             out,
             index: 0,
             completions: completions.collect(),
-            removed: removed(&self.ops),
+            unread: unread::of(self),
             consumers: HashMap::new(),
         };
         for op in &self.ops {
@@ -51,41 +52,8 @@ struct Edn<'a, W> {
     index: u64,
     /// By the entries of their invocations.
     completions: HashMap<u64, &'a Op>,
-    removed: HashSet<(Key, Value)>,
+    unread: HashSet<(Key, Value)>,
     consumers: HashMap<Process, Consumer>,
-}
-
-/// Values that were acknowledged, lie below the log start, and were never read.
-fn removed(ops: &[Op]) -> HashSet<(Key, Value)> {
-    let (mut starts, mut read) = (BTreeMap::<Key, i64>::new(), HashSet::new());
-    let mut named = |key: Key, start: Option<i64>| {
-        let highest = starts.entry(key).or_default();
-        *highest = start.unwrap_or_default().max(*highest);
-    };
-    for op in ops {
-        match &op.action {
-            Action::Poll(poll) => {
-                for (&key, of_key) in &poll.reads {
-                    named(key, of_key.log_start);
-                    read.extend(of_key.records.iter().map(|&(_, value)| (key, value)));
-                }
-            }
-            Action::Trim(trim) => named(trim.key, trim.log_start),
-            _ => {}
-        }
-    }
-    let mut removed = HashSet::new();
-    for op in ops.iter().filter(|op| op.kind == Kind::Ok) {
-        if let Action::Send(send) = &op.action
-            && let Some(base) = send.offset
-        {
-            let start = starts.get(&send.key).copied().unwrap_or_default();
-            let places = (base..start).zip(&send.values);
-            removed.extend(places.map(|(_, &value)| (send.key, value)));
-        }
-    }
-    removed.retain(|value| !read.contains(value));
-    removed
 }
 
 impl<W: Write> Edn<'_, W> {
@@ -140,7 +108,7 @@ impl<W: Write> Edn<'_, W> {
         let key = send.key;
         let offset = send.offset.filter(|_| kind == Kind::Ok);
         let values = (0_i64..).zip(&send.values);
-        let kept = values.filter(|&(_, &value)| !self.removed.contains(&(key, value)));
+        let kept = values.filter(|&(_, &value)| !self.unread.contains(&(key, value)));
         let sends: Vec<String> = kept
             .map(|(at, value)| match (kind, offset) {
                 (Kind::Ok, Some(base)) => format!("[:send {key} [{} {value}]]", base + at),
@@ -395,7 +363,6 @@ mod tests {
             ]
         );
     }
-
     #[test]
     fn what_was_removed_unread_is_left_out() {
         let recorder = Recorder::new(|| Duration::ZERO);

@@ -13,6 +13,7 @@ mod read;
 mod recorder;
 #[cfg(test)]
 mod tests;
+mod unread;
 mod write;
 
 pub use op::{
