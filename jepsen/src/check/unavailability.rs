@@ -122,7 +122,8 @@ fn windows(facts: &Facts<'_>) -> BTreeMap<Key, Vec<Window>> {
     let gone = deleted(facts);
     let mut out = BTreeMap::new();
     for (key, mut asking) in by_key {
-        if gone.iter().any(|topic| belongs(facts, key, topic)) {
+        let topic = facts.header.topic(key);
+        if topic.is_some_and(|topic| gone.contains(&topic)) {
             continue;
         }
         let (index, time) = asking.last;
@@ -161,12 +162,4 @@ fn deleted<'a>(facts: &Facts<'a>) -> Vec<&'a str> {
         _ => None,
     });
     topics.collect()
-}
-
-fn belongs(facts: &Facts<'_>, key: Key, topic: &str) -> bool {
-    let name = facts.header.keys.get(&key);
-    let of = name.and_then(|name| name.rsplit_once('-'));
-    // A topic that was created again is named with the number of its life.
-    let of = of.map(|(of, _partition)| of.split_once('#').map_or(of, |(of, _life)| of));
-    of == Some(topic)
 }

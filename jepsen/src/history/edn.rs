@@ -363,6 +363,7 @@ mod tests {
             ]
         );
     }
+
     #[test]
     fn what_was_removed_unread_is_left_out() {
         let recorder = Recorder::new(|| Duration::ZERO);

@@ -89,6 +89,13 @@ impl Header {
     pub const FORMAT: &str = "seriatim-history";
     /// The form described here.
     pub const VERSION: u32 = 1;
+
+    /// The topic that a key belongs to. One that was created again is named with the number of its life
+    /// behind a `#`, which is left out.
+    pub fn topic(&self, key: Key) -> Option<&str> {
+        let (topic, _partition) = self.keys.get(&key)?.rsplit_once('-')?;
+        Some(topic.split_once('#').map_or(topic, |(topic, _life)| topic))
+    }
 }
 
 /// Who acts.

@@ -84,15 +84,13 @@ fn deleted(history: &History) -> BTreeSet<Key> {
             let _new = topics.insert(topic.topic.as_str());
         }
     }
-    let keys = history.header.keys.iter();
-    let keys = keys.filter(|(_, name)| {
-        let topic = name
-            .rsplit_once('-')
-            .map_or(name.as_str(), |(topic, _partition)| topic);
-        let topic = topic.split_once('#').map_or(topic, |(topic, _life)| topic);
-        topics.contains(topic)
-    });
-    keys.map(|(key, _)| *key).collect()
+    let header = &history.header;
+    let of_deleted = |key: &Key| {
+        header
+            .topic(*key)
+            .is_some_and(|topic| topics.contains(topic))
+    };
+    header.keys.keys().copied().filter(of_deleted).collect()
 }
 
 #[cfg(test)]

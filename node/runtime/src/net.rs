@@ -222,13 +222,18 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn bytes_travel_over_loopback() {
+    /// Both ends of a connection.
+    async fn connected() -> (Stream, Stream) {
         let net = Net::tokio();
         let listener = net.listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (client, server) = tokio::join!(net.connect(&address), listener.accept());
-        let (mut client, (mut server, _peer)) = (client.unwrap(), server.unwrap());
+        (client.unwrap(), server.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn bytes_travel_over_loopback() {
+        let (mut client, mut server) = connected().await;
         client.write_all(b"ping").await.unwrap();
         let mut read = [0; 4];
         let _filled = server.read_exact(&mut read).await.unwrap();
@@ -237,11 +242,8 @@ mod tests {
     /// A node that had been cut off for a minute was out of reach for the better part of another one.
     #[tokio::test]
     async fn both_ends_give_up_a_silent_host() {
-        let net = Net::tokio();
-        let listener = net.listen("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (client, server) = tokio::join!(net.connect(&address), listener.accept());
-        for stream in [client.unwrap(), server.unwrap().0] {
+        let (client, server) = connected().await;
+        for stream in [client, server] {
             let StreamKind::Tcp(stream) = stream.0 else {
                 panic!("a simulated connection");
             };
