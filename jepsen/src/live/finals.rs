@@ -1,5 +1,6 @@
 //! What lies on the disks in the end: every replica of a partition holds the same bytes.
 
+use seriatim_client::TopicPartition;
 use seriatim_storage::Log;
 
 use super::{
@@ -26,6 +27,7 @@ impl Run<'_> {
 
     /// Compares what lies on the disks.
     pub(super) async fn compare(&self, places: &replicas::Places) -> anyhow::Result<()> {
+        let read = self.mix.read_in_the_end();
         for (node, folder) in self.stage.cluster.folders().await {
             if !places.keys().any(|(at, _)| *at == node) {
                 continue;
@@ -35,7 +37,7 @@ impl Run<'_> {
             }
             let opened = Opened::open(node, &folder).await?;
             for ((topic, partition), log) in opened.known(places) {
-                let used = self.mix.targets.iter().any(|target| target.topic == *topic);
+                let used = read.contains(&TopicPartition::new(topic.as_str(), *partition));
                 let key = used.then(|| self.work.keys().of(topic, *partition));
                 let range = key.and_then(|key| Some((key, self.range(key)?)));
                 let Some((key, (start, end))) = range else {

@@ -40,14 +40,16 @@ const BURST: u64 = 2;
 /// Topics and their partitions. Groups read the first; the last is trimmed.
 const TOPICS: [(&str, i32); 2] = [("orders", 4), ("audit", 2)];
 /// What the clients do.
-const WORKLOADS: [Workload; 10] = [
+const WORKLOADS: [Workload; 12] = [
     Workload::Append,
     Workload::Idempotent,
     Workload::Conditional,
+    Workload::Ledger,
     Workload::Consume,
     Workload::GroupConsume,
     Workload::Offsets,
     Workload::Trim,
+    Workload::Register,
     Workload::Final,
     Workload::Replicas,
     Workload::Recover,
@@ -440,6 +442,7 @@ fn mix(rate: u64) -> Mix {
         produce_every: Duration::from_micros(1_000_000 * PRODUCERS * BURST / rate),
         consumers: 2,
         conditional_every: Duration::from_millis(100),
+        cells: 3,
         members: 3,
         fleeting: 1,
         trim_every: Some(Duration::from_secs(5)),

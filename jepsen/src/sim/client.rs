@@ -20,13 +20,13 @@ use seriatim_proto::{
 use seriatim_runtime::{clock, rng};
 
 use super::rpc::{Answer, Call, Lost, Switchboard};
-use crate::history::{Key, Recorder, Value};
+use crate::{
+    history::{Key, Recorder, Value},
+    work::register::CELLS,
+};
 
 /// The topic of the workload.
 pub const TOPIC: &str = "events";
-
-/// The topic of the small logs whose operations must be linearizable.
-pub const CELLS: &str = "cells";
 
 /// The key of the first partition of [`CELLS`]; that of [`TOPIC`]'s first is 0.
 pub const CELLS_KEY: Key = 500;

@@ -101,6 +101,8 @@ pub fn mix() -> Mix {
         produce_every: Duration::from_millis(150),
         consumers: 1,
         conditional_every: Duration::from_millis(700),
+        // Those of the bare protocol have a register and a ledger.
+        cells: 0,
         members: 2,
         fleeting: 1,
         trim_every: Some(Duration::from_secs(2)),

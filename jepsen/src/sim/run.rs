@@ -23,7 +23,7 @@ use seriatim_runtime::{
 
 use super::{
     cells,
-    client::{Board, CELLS, Client, TOPIC, key},
+    client::{Board, Client, TOPIC, key},
     draw::{self, Setting},
     machines::Machines,
     members,
@@ -39,7 +39,10 @@ use crate::{
     check::{self, check},
     entropy,
     history::{Action, Header, History, Recorder, Workload},
-    work::{Job, Mix, Work},
+    work::{
+        Job, Mix, Work,
+        register::{CELLS, LEDGER, REGISTER},
+    },
 };
 
 /// Most virtual time for a step that must succeed without faults.
@@ -260,7 +263,7 @@ impl Run {
     fn header(&self, seed: u64) -> Header {
         let options = &self.options;
         let events = (0..options.partitions).map(|p| (TOPIC, p));
-        let cells = [(CELLS, cells::REGISTER), (CELLS, cells::LEDGER)];
+        let cells = [(CELLS, REGISTER), (CELLS, LEDGER)];
         let keys = events
             .chain(cells)
             .map(|(topic, p)| (key(topic, p), format!("{topic}-{p}")));
@@ -483,7 +486,7 @@ impl Run {
 /// are no sends.
 fn read_at_end(partitions: i32) -> Vec<(&'static str, i32)> {
     let events = (0..partitions).map(|p| (TOPIC, p));
-    events.chain([(CELLS, cells::LEDGER)]).collect()
+    events.chain([(CELLS, LEDGER)]).collect()
 }
 
 fn workers(client: &Client) -> Vec<Job> {
@@ -516,7 +519,7 @@ fn workers(client: &Client) -> Vec<Job> {
     }
     for user in 0..3 {
         let pause = Duration::from_millis(600);
-        let ledger = (CELLS, cells::LEDGER);
+        let ledger = (CELLS, LEDGER);
         let appends = workload::conditional(client.clone(), 60 + user, ledger, pause);
         jobs.push(Box::pin(appends));
         jobs.push(Box::pin(cells::register(client.clone(), 70 + user, pause)));

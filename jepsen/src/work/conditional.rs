@@ -74,7 +74,7 @@ async fn append(
 }
 
 /// Of an append that a client made as it should, no other failure than these can come.
-fn expect_known(work: &Work, error: &ClientError) {
+pub(super) fn expect_known(work: &Work, error: &ClientError) {
     let wrong_end = error.actual_end_offset().is_some();
     if !wrong_end && !error.is_retryable() {
         let told = super::actor::told(error);

@@ -74,16 +74,16 @@ async fn append(work: &Work, topic: &str, partition: i32) -> bool {
 }
 
 /// Reads a partition from its start to its end. Nothing is written to it meanwhile.
-pub(super) async fn read(work: Work, topic: String, partition: i32) {
+pub(super) async fn read(work: Work, place: TopicPartition) {
     let mut actor = Actor::new(work.recorder());
-    let key = work.keys().of(&topic, partition);
+    let key = work.keys().of(&place.topic, place.partition.0);
     while let Some(client) = work.client().await {
         let mut poll = Poll {
             is_final: true,
             ..Poll::default()
         };
         let pending = actor.invoke(Action::Poll(poll.clone()));
-        match whole(&client, &topic, partition).await {
+        match whole(&client, &place).await {
             Ok(Ok(read)) => {
                 poll.sought = true;
                 let _none = poll.reads.insert(key, read);
@@ -92,14 +92,14 @@ pub(super) async fn read(work: Work, topic: String, partition: i32) {
             }
             Ok(Err(why)) => {
                 actor.ok(pending, Action::Poll(Poll::default()));
-                let what = format!("{topic}-{partition} cannot be read: {why}");
+                let what = format!("{place} cannot be read: {why}");
                 work.recorder().impossible(what);
                 return;
             }
             Err(error) => {
                 actor.failed(pending, Action::Poll(poll), &error);
                 if !error.is_retryable() {
-                    let what = format!("{topic}-{partition} cannot be read: {}", told(&error));
+                    let what = format!("{place} cannot be read: {}", told(&error));
                     work.recorder().impossible(what);
                     return;
                 }
@@ -112,11 +112,10 @@ pub(super) async fn read(work: Work, topic: String, partition: i32) {
 /// All that a partition holds; the inner error is for what nobody can read.
 async fn whole(
     client: &Client,
-    topic: &str,
-    partition: i32,
+    place: &TopicPartition,
 ) -> Result<Result<Read, String>, ClientError> {
-    let tp = TopicPartition::new(topic, partition);
-    let ends = [(tp.clone(), Position::Start), (tp, Position::End)];
+    let (topic, partition) = (place.topic.as_str(), place.partition.0);
+    let ends = [Position::Start, Position::End].map(|at| (place.clone(), at));
     let found = client.admin().list_offsets(&ends).await?;
     let (Some(start), Some(end)) = (found.first(), found.get(1)) else {
         return Ok(Err("it has no ends".to_owned()));

@@ -8,6 +8,7 @@
 //! that was true.
 
 mod actor;
+mod cells;
 mod conditional;
 mod consume;
 mod finals;
@@ -15,6 +16,7 @@ mod keys;
 mod members;
 mod produce;
 mod record;
+pub mod register;
 mod topics;
 mod trim;
 
@@ -32,6 +34,7 @@ use seriatim_client::{Client, ClientError, TopicPartition};
 use seriatim_runtime::{clock, rng};
 
 pub use self::keys::Keys;
+use self::register::{CELLS, LEDGER};
 use crate::history::{Recorder, Value};
 
 /// Connects a new client.
@@ -73,6 +76,9 @@ pub struct Mix {
     /// Mean pause of appends that depend on the end of their partition; one such client for each
     /// partition of the first topic.
     pub conditional_every: Duration,
+    /// Users of the register, and as many who append to the ledger, all of them with the pause of appends
+    /// on condition. Neither exists without them.
+    pub cells: usize,
     /// Members of each of two groups, one that commits by itself and one that is told to. They read
     /// the first topic. No groups without them.
     pub members: usize,
@@ -83,6 +89,22 @@ pub struct Mix {
 }
 
 impl Mix {
+    /// All topics that are there from the beginning to the end.
+    fn topics(&self) -> Vec<Target> {
+        let cells = Target {
+            topic: CELLS.to_owned(),
+            partitions: 2,
+        };
+        let cells = (self.cells > 0).then_some(cells);
+        self.targets.iter().cloned().chain(cells).collect()
+    }
+
+    /// The partitions that are read in the end. The records of the register are no sends.
+    pub fn read_in_the_end(&self) -> Vec<TopicPartition> {
+        let ledger = (self.cells > 0).then(|| TopicPartition::new(CELLS, LEDGER));
+        places(&self.targets).into_iter().chain(ledger).collect()
+    }
+
     /// What members of groups read.
     fn of_groups(&self) -> Vec<Target> {
         self.targets.iter().take(1).cloned().collect()
@@ -158,7 +180,7 @@ impl Work {
         Box::pin(members::found(self.clone(), mix.of_groups()))
     }
 
-    /// Producers and conditional writers.
+    /// Producers and conditional writers, and users of the register.
     pub fn writers(&self, mix: &Mix) -> Vec<Job> {
         let mut jobs: Vec<Job> = Vec::new();
         for _ in 0..mix.producers {
@@ -171,6 +193,12 @@ impl Work {
                 let job = conditional::run(self.clone(), topic, partition, pause);
                 jobs.push(Box::pin(job));
             }
+        }
+        for _ in 0..mix.cells {
+            let pause = mix.conditional_every;
+            let ledger = conditional::run(self.clone(), CELLS.to_owned(), LEDGER, pause);
+            jobs.push(Box::pin(ledger));
+            jobs.push(Box::pin(cells::register(self.clone(), pause)));
         }
         jobs
     }
@@ -223,11 +251,8 @@ impl Work {
     /// groups are.
     pub fn read_all(&self, mix: &Mix) -> Vec<Job> {
         let mut jobs: Vec<Job> = Vec::new();
-        for target in &mix.targets {
-            for partition in 0..target.partitions {
-                let job = finals::read(self.clone(), target.topic.clone(), partition);
-                jobs.push(Box::pin(job));
-            }
+        for place in mix.read_in_the_end() {
+            jobs.push(Box::pin(finals::read(self.clone(), place)));
         }
         if mix.members > 0 {
             jobs.push(Box::pin(members::settle(self.clone(), mix.of_groups())));

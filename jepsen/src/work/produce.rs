@@ -94,7 +94,7 @@ fn expect_transient(work: &Work, error: &ClientError) {
 }
 
 /// A record for a topic that exists fails for want of an answer, or with its session.
-fn expect_documented(work: &Work, error: &ClientError) {
+pub(super) fn expect_documented(work: &Work, error: &ClientError) {
     let session_lost = matches!(
         error.code(),
         Some(ErrorCode::OutOfOrderSequence | ErrorCode::UnknownProducer)

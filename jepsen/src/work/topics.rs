@@ -45,7 +45,7 @@ pub(super) async fn create_all(work: Work, mix: Mix) {
     let Some(client) = work.client().await else {
         return;
     };
-    for target in &mix.targets {
+    for target in &mix.topics() {
         while !work.stopping() {
             let topic = NewTopic {
                 name: target.topic.clone(),
