@@ -22,6 +22,7 @@ use seriatim_runtime::{
 use seriatim_storage::{
     Frame, LogId, LogKey, LogOptions, Storage, StorageOptions, disk::sim::SimDisk,
 };
+use tokio::sync::watch;
 
 use crate::{
     AppliedEntry, AppliedPayload, AppliedState, Consensus, ConsensusOptions, Group, GroupSpec,
@@ -98,16 +99,29 @@ impl StateMachine for Recorder {
 }
 
 impl Recorder {
-    fn values(&self) -> Vec<u64> {
+    pub(crate) fn values(&self) -> Vec<u64> {
         let number = |bytes: &Bytes| u64::from_be_bytes(bytes[..8].try_into().unwrap());
         self.state.lock().1.iter().map(number).collect()
     }
 }
 
-/// Watches the size of append messages.
+/// What does not come through of what others ask of a node.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Jam {
+    /// Those who ask.
+    pub(crate) from: Vec<NodeId>,
+    /// Their requests are lost.
+    pub(crate) requests: bool,
+    /// The answers to them wait.
+    pub(crate) answers: bool,
+}
+
+/// Watches the size of append messages, and holds up what is to be held up.
 struct Spy {
     inner: Arc<dyn Handler>,
     largest: Arc<AtomicUsize>,
+    jam: watch::Receiver<Jam>,
+    lost: Arc<AtomicUsize>,
 }
 
 impl Handler for Spy {
@@ -120,7 +134,19 @@ impl Handler for Spy {
         if message == kind::APPEND {
             let _before = self.largest.fetch_max(body.len(), Ordering::Relaxed);
         }
-        Arc::clone(&self.inner).handle(from, message, body)
+        let mut jam = self.jam.clone();
+        let is_lost = |jam: &Jam| jam.requests && jam.from.contains(&from);
+        if is_lost(&jam.borrow()) {
+            let _before = self.lost.fetch_add(1, Ordering::Relaxed);
+            return Box::pin(std::future::pending());
+        }
+        let answer = Arc::clone(&self.inner).handle(from, message, body);
+        Box::pin(async move {
+            let answer = answer.await;
+            let waits = |jam: &Jam| jam.answers && jam.from.contains(&from);
+            let _through = jam.wait_for(|jam| !waits(jam)).await;
+            answer
+        })
     }
 }
 
@@ -131,6 +157,9 @@ pub(crate) struct Node {
     consensus: Consensus,
     groups: Vec<(Group, Arc<Recorder>)>,
     largest_append: Arc<AtomicUsize>,
+    jam: watch::Sender<Jam>,
+    /// Requests that were lost in the jam.
+    lost: Arc<AtomicUsize>,
 }
 
 /// Three nodes with some groups of three replicas each.
@@ -216,9 +245,13 @@ impl Cluster {
         };
         let consensus = Consensus::new(options, storage.clone(), lane.clone());
         let largest_append = Arc::new(AtomicUsize::new(0));
+        let lost = Arc::new(AtomicUsize::new(0));
+        let jam = watch::Sender::new(Jam::default());
         lane.set_handler(Arc::new(Spy {
             inner: lane.handler().unwrap(),
             largest: largest_append.clone(),
+            jam: jam.subscribe(),
+            lost: lost.clone(),
         }));
         Node {
             disk,
@@ -227,7 +260,19 @@ impl Cluster {
             consensus,
             groups: Vec::new(),
             largest_append,
+            jam,
+            lost,
         }
+    }
+
+    /// From now on this does not come through to a node.
+    pub(crate) fn jam(&self, at: usize, jam: Jam) {
+        let _before = self.nodes[at].jam.send_replace(jam);
+    }
+
+    /// Requests to a node that were lost in a jam.
+    pub(crate) fn lost(&self, at: usize) -> usize {
+        self.nodes[at].lost.load(Ordering::Relaxed)
     }
 
     /// Lets nobody talk to a node, nor it to anybody.
@@ -354,7 +399,7 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
     }
 }
 
-fn command(number: u64, bytes: usize) -> Proposal {
+pub(crate) fn command(number: u64, bytes: usize) -> Proposal {
     let mut out = number.to_be_bytes().to_vec();
     out.resize(bytes.max(8), 1);
     Proposal::Command(out.into())

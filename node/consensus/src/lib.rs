@@ -36,6 +36,9 @@ mod seam;
 #[cfg(test)]
 mod suite_tests;
 mod types;
+mod under_way;
+#[cfg(test)]
+mod under_way_tests;
 
 pub use group::{Group, Pending};
 pub use lane::{Lane, LaneError, LaneService};

@@ -1,6 +1,10 @@
 //! openraft's network over the [`Lane`]: one client per group, peer and class.
 
-use std::{future::Future, sync::atomic::AtomicU64, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use bytes::{BufMut as _, BytesMut};
 use futures::{Stream, StreamExt as _, future, stream::BoxStream};
@@ -28,6 +32,7 @@ use crate::{
     parts,
     raft::{Peer, RaftLogId, Types, unreachable},
     receive::{self, kind},
+    under_way::UnderWay,
 };
 
 /// Append requests of one group under way to one follower.
@@ -263,12 +268,15 @@ impl RaftNetworkV2<Types> for Client {
             APPEND_TIMEOUT
         };
         let this: &'s Self = self;
+        let sent = Arc::new(UnderWay::default());
+        let answered = Arc::clone(&sent);
         // `then` takes one request at a time, so they are enqueued in their order.
         let answers = input
-            .then(move |request| async move {
+            .then(move |request| {
                 let first = request.entries.first().map(|entry| entry.log_id.index);
                 let range = range_of(&request);
-                (this.send_append(request).await, first, range)
+                sent.sent(range.1);
+                async move { (this.send_append(request).await, first, range) }
             })
             .map(move |(sent, first, range)| async move {
                 let outcome = outcome(sent, range, limit);
@@ -276,11 +284,14 @@ impl RaftNetworkV2<Types> for Client {
                 known.unwrap_or_else(|| (Err(failed(Withheld)), false))
             })
             .buffered(WINDOW)
-            .scan(true, |going, (result, good)| {
-                let item = going.then_some(result);
+            .scan(true, move |going, (result, good)| {
+                let matching = result.as_ref().ok().and_then(|told| told.as_ref().ok());
+                let own = answered.answered(matching);
+                let item = going.then_some(own.then_some(result));
                 *going = *going && good;
                 future::ready(item)
-            });
+            })
+            .filter_map(future::ready);
         let answers: BoxStream<'s, Appended> = Box::pin(answers);
         Box::pin(future::ready(Ok(answers)))
     }

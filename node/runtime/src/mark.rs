@@ -28,7 +28,7 @@ macro_rules! hit {
 }
 
 /// Every branch, by name.
-pub const MARKS: [Mark; 86] = [
+pub const MARKS: [Mark; 87] = [
     mark("broker.not-leader", "a client was sent to another node"),
     mark("broker.overloaded", "an append found no room in memory"),
     mark(
@@ -90,6 +90,10 @@ pub const MARKS: [Mark; 86] = [
     mark(
         "cluster.replica.stopped",
         "a replica stopped after an error",
+    ),
+    mark(
+        "consensus.append.answer-held",
+        "an answer could be taken for one to a younger request",
     ),
     mark("consensus.append.refused", "a follower refused entries"),
     mark(
