@@ -18,7 +18,7 @@ use crate::history::{Kind, Value};
 /// How long a user waits for the next records that there are, before it asks others for them.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Mean pause before the log is read again.
+/// Mean pause before something is tried again.
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// Reads, writes, compares and sets until the jobs are to end.
@@ -54,7 +54,10 @@ impl Remote {
             let client = self.work.client().await?;
             match Session::new(client, self.next).await {
                 Ok(session) => self.session = Some(session),
-                Err(error) => self.expect_transient("reached", &error),
+                Err(error) => {
+                    self.expect_transient("reached", &error);
+                    self.work.pause(AGAIN).await;
+                }
             }
         }
         self.session.as_mut()
