@@ -101,6 +101,22 @@ pub enum Answer {
     Failed(v1::Error),
 }
 
+impl Answer {
+    /// Where an append was refused, it may be done yet: its request comes again.
+    fn doubt(&mut self) {
+        match self {
+            Self::Failed(error) => error.maybe_applied = true,
+            Self::Produced(response) => {
+                let results = response.results.iter_mut();
+                results
+                    .filter_map(|result| result.error.as_mut())
+                    .for_each(|error| error.maybe_applied = true);
+            }
+            _ => {}
+        }
+    }
+}
+
 /// A request on its way.
 #[derive(Debug)]
 pub struct Envelope {
@@ -187,17 +203,23 @@ impl Switchboard {
             clock::sleep_until(deadline).await;
             return Err(Lost::Unanswered);
         }
-        if hits(lines.repeated) {
-            repeat(&sender, &call, lines.repeated_after);
-        }
+        let comes_again = hits(lines.repeated) && repeat(&sender, &call, lines.repeated_after);
         let (reply, answer) = oneshot::channel();
-        sender
-            .try_send(Envelope { call, reply })
-            .map_err(|_full_or_gone| Lost::Unsent)?;
-        let answer = clock::timeout(limit, answer)
+        if sender.try_send(Envelope { call, reply }).is_err() {
+            // Its node is gone or has no room; there may be room for it later.
+            return Err(if comes_again {
+                Lost::Unanswered
+            } else {
+                Lost::Unsent
+            });
+        }
+        let mut answer = clock::timeout(limit, answer)
             .await
             .map_err(|_elapsed| Lost::Unanswered)?
             .map_err(|_gone| Lost::Unanswered)?;
+        if comes_again {
+            answer.doubt();
+        }
         clock::sleep(rng::duration_below(LATENCY_MAX)).await;
         if self.is_lost(node, lines.lost_answers) {
             clock::sleep_until(deadline).await;
@@ -217,17 +239,17 @@ fn hits(percent: u8) -> bool {
 }
 
 /// Lets a request arrive a second time, if the protocol says that this does no harm: appends of a
-/// producer session are numbered.
-fn repeat(sender: &mpsc::Sender<Envelope>, call: &Call, most: Duration) {
+/// producer session are numbered. Says whether it will.
+fn repeat(sender: &mpsc::Sender<Envelope>, call: &Call, most: Duration) -> bool {
     let Call::Produce(request) = call else {
-        return;
+        return false;
     };
     let numbered = |batch: &v1::PartitionBatch| {
         let header = BatchHeader::parse(&batch.record_batch);
         header.is_ok_and(|header| header.producer_id != ProducerId::NONE)
     };
     if !request.batches.iter().all(numbered) {
-        return;
+        return false;
     }
     let (sender, call) = (sender.clone(), Call::Produce(request.clone()));
     let _second = task::spawn("repeat", async move {
@@ -236,4 +258,5 @@ fn repeat(sender: &mpsc::Sender<Envelope>, call: &Call, most: Duration) {
         // A node that is gone, or too busy, does not get it.
         drop(sender.try_send(Envelope { call, reply }));
     });
+    true
 }
