@@ -3,20 +3,17 @@
 use std::time::Duration;
 
 use seriatim_client::{Client, ClientError, Consumer, Offset, Position, Producer, TopicPartition};
-use seriatim_runtime::clock;
 
 use super::{
     Work,
     actor::told,
     conditional, one_in,
     produce::{self, DELIVERY},
+    read_to::{Halt, read_to},
     record,
     register::{CELLS, Log, REGISTER, User},
 };
 use crate::history::{Kind, Value};
-
-/// How long a user waits for the next records that there are, before it asks others for them.
-const SILENCE: Duration = Duration::from_secs(10);
 
 /// Mean pause before something is tried again.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -81,15 +78,17 @@ impl Log for Remote {
         self.next = offset;
         while let Some(session) = self.session().await {
             match session.read_on().await {
-                Ok(Ok(records)) => {
+                Ok(records) => {
                     self.next = records.last().map_or(offset, |last| last.0 + 1);
                     return records;
                 }
-                Ok(Err(why)) => {
+                Err(Halt::Failed(error)) => self.expect_transient("read", &error),
+                // Another node may have them.
+                Err(Halt::Silent) => {}
+                Err(Halt::Wrong(why)) => {
                     let text = format!("the register cannot be read: {why}");
                     self.work.recorder().impossible(text);
                 }
-                Err(error) => self.expect_transient("read", &error),
             }
             self.session = None;
             self.work.pause(AGAIN).await;
@@ -137,27 +136,13 @@ impl Session {
         })
     }
 
-    /// All up to where the log ends now; the inner error is for what nobody can read.
-    async fn read_on(&mut self) -> Result<Result<Vec<(i64, Value)>, String>, ClientError> {
-        let end = [(TopicPartition::new(CELLS, REGISTER), Position::End)];
-        let found = self.client.admin().list_offsets(&end).await?;
+    /// All up to where the log ends now.
+    async fn read_on(&mut self) -> Result<Vec<(i64, Value)>, Halt> {
+        let place = TopicPartition::new(CELLS, REGISTER);
+        let asked = [(place.clone(), Position::End)];
+        let found = self.client.admin().list_offsets(&asked).await?;
         let end = found.first().copied().unwrap_or_default();
-        let mut records = Vec::new();
-        while self.position().is_some_and(|at| at < end) {
-            let next = clock::timeout(SILENCE, self.consumer.next_batch()).await;
-            let Some(batch) = next.map_err(|_elapsed| silence())? else {
-                return Ok(Err("the consumer ended".to_owned()));
-            };
-            match record::values_of(&batch?) {
-                Ok(values) => records.extend(values),
-                Err(why) => return Ok(Err(why)),
-            }
-        }
-        Ok(Ok(records))
-    }
-
-    fn position(&self) -> Option<Offset> {
-        self.consumer.position(CELLS, REGISTER)
+        read_to(&mut self.consumer, &place, end).await
     }
 
     async fn append(&self, value: Value, expected_end: Option<i64>) -> Result<(), ClientError> {
@@ -177,14 +162,5 @@ impl Session {
             }
         };
         Ok(())
-    }
-}
-
-fn silence() -> ClientError {
-    ClientError::Timeout {
-        what: "reading the register",
-        after: SILENCE,
-        maybe_applied: false,
-        last: None,
     }
 }

@@ -11,15 +11,13 @@ use super::{
     actor::{Actor, told},
     members,
     produce::DELIVERY,
+    read_to::{Halt, read_to},
     record,
 };
 use crate::history::{Action, Poll, Read, Send};
 
 /// Pause before something is tried again.
 const AGAIN: Duration = Duration::from_millis(50);
-
-/// How long a final read waits for the next batch.
-const SILENCE: Duration = Duration::from_secs(10);
 
 /// Ends when every partition took an append, and every group a commit of each of its partitions.
 pub(super) async fn recover(work: Work, mix: Mix) {
@@ -120,29 +118,21 @@ async fn whole(
     let (Some(start), Some(end)) = (found.first(), found.get(1)) else {
         return Ok(Err("it has no ends".to_owned()));
     };
-    let mut read = Read {
-        log_start: Some(start.0),
-        high_watermark: Some(end.0),
-        ..Read::default()
-    };
     let consumer = client.consumer();
     let consumer = consumer.assign(topic, partition, Position::Offset(*start));
     let mut consumer = consumer.build().await?;
-    while consumer
-        .position(topic, partition)
-        .is_some_and(|at| at < *end)
-    {
-        let Ok(next) = clock::timeout(SILENCE, consumer.next_batch()).await else {
+    match read_to(&mut consumer, place, *end).await {
+        Ok(records) => Ok(Ok(Read {
+            log_start: Some(start.0),
+            high_watermark: Some(end.0),
+            records,
+            ..Read::default()
+        })),
+        Err(Halt::Failed(error)) => Err(error),
+        Err(Halt::Wrong(why)) => Ok(Err(why)),
+        Err(Halt::Silent) => {
             let at = consumer.position(topic, partition).unwrap_or_default();
-            return Ok(Err(format!("nothing comes at {} of {}", at.0, end.0)));
-        };
-        let Some(batch) = next.transpose()? else {
-            return Ok(Err("the consumer ended".to_owned()));
-        };
-        match record::values_of(&batch) {
-            Ok(values) => read.records.extend(values),
-            Err(why) => return Ok(Err(why)),
+            Ok(Err(format!("nothing comes at {} of {}", at.0, end.0)))
         }
     }
-    Ok(Ok(read))
 }

@@ -15,6 +15,7 @@ mod finals;
 mod keys;
 mod members;
 mod produce;
+mod read_to;
 mod record;
 pub mod register;
 mod topics;

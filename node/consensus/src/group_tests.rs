@@ -116,6 +116,16 @@ pub(crate) struct Jam {
     pub(crate) answers: bool,
 }
 
+impl Jam {
+    fn loses(&self, from: NodeId) -> bool {
+        self.requests && self.from.contains(&from)
+    }
+
+    fn holds(&self, from: NodeId) -> bool {
+        self.answers && self.from.contains(&from)
+    }
+}
+
 /// Watches the size of append messages, and holds up what is to be held up.
 struct Spy {
     inner: Arc<dyn Handler>,
@@ -135,16 +145,14 @@ impl Handler for Spy {
             let _before = self.largest.fetch_max(body.len(), Ordering::Relaxed);
         }
         let mut jam = self.jam.clone();
-        let is_lost = |jam: &Jam| jam.requests && jam.from.contains(&from);
-        if is_lost(&jam.borrow()) {
+        if jam.borrow().loses(from) {
             let _before = self.lost.fetch_add(1, Ordering::Relaxed);
             return Box::pin(std::future::pending());
         }
         let answer = Arc::clone(&self.inner).handle(from, message, body);
         Box::pin(async move {
             let answer = answer.await;
-            let waits = |jam: &Jam| jam.answers && jam.from.contains(&from);
-            let _through = jam.wait_for(|jam| !waits(jam)).await;
+            let _through = jam.wait_for(|jam| !jam.holds(from)).await;
             answer
         })
     }

@@ -45,7 +45,6 @@ impl UnderWay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raft::RaftLogId;
 
     fn at(index: u64) -> Option<RaftLogId> {
         Some(RaftLogId::new(6.into(), index))

@@ -11,21 +11,19 @@ async fn answers_that_were_held_up_confirm_no_leader() {
     assert_eq!(propose(group, term, 0..5, 100).await.len(), 5);
     let before = cluster.converged(0, &[0, 1, 2]).await;
     let others: Vec<usize> = (0..3).filter(|at| *at != old).collect();
-    let jam = |at: &usize, requests, answers| {
-        let from = vec![node_id(old)];
-        cluster.jam(
-            *at,
-            Jam {
-                from,
-                requests,
-                answers,
-            },
-        );
+    let jam = |at: usize, from: &[usize], requests, answers| {
+        let from = from.iter().map(|at| node_id(*at)).collect();
+        let jam = Jam {
+            from,
+            requests,
+            answers,
+        };
+        cluster.jam(at, jam);
     };
 
     // The last entry of the old leader reaches the others, and their answers wait.
     let first = group.log().last_log_id();
-    others.iter().for_each(|at| jam(at, false, true));
+    others.iter().for_each(|at| jam(*at, &[old], false, true));
     let _last = group.submit(command(5, 100), term).await.unwrap();
     eventually("the others have its last entry", || {
         let last = group.log().last_log_id();
@@ -33,15 +31,8 @@ async fn answers_that_were_held_up_confirm_no_leader() {
         last > first && others.iter().all(has)
     })
     .await;
-    others.iter().for_each(|at| jam(at, true, true));
-    cluster.jam(
-        old,
-        Jam {
-            from: others.iter().map(|at| node_id(*at)).collect(),
-            requests: true,
-            answers: false,
-        },
-    );
+    others.iter().for_each(|at| jam(*at, &[old], true, true));
+    jam(old, &others, true, false);
     assert_eq!(cluster.machine(old, 0).values(), before);
 
     // Another one is elected and goes on.
@@ -52,7 +43,7 @@ async fn answers_that_were_held_up_confirm_no_leader() {
     // While the old leader is asked, the answers come through: the first commits that entry, which the old leader
     // tells the others; the second is as old.
     let late = async {
-        jam(&others[0], true, false);
+        jam(others[0], &[old], true, false);
         eventually("its last entry is committed", || {
             cluster.machine(old, 0).values().len() > before.len()
         })
@@ -62,7 +53,7 @@ async fn answers_that_were_held_up_confirm_no_leader() {
             cluster.lost(others[1]) > lost + 1
         })
         .await;
-        jam(&others[1], true, false);
+        jam(others[1], &[old], true, false);
     };
     let (confirmed, ()) = tokio::join!(group.read_barrier(), late);
     let values = cluster.machine(old, 0).values();
