@@ -164,7 +164,7 @@ impl Consumer {
             credit.clone(),
             self.queue.clone(),
         );
-        let reader = reader.resetting(self.reset, false);
+        let reader = reader.resetting(self.reset);
         let assigned = Assigned {
             generation: self.generation,
             next: offset,

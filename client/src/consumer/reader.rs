@@ -35,10 +35,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(7);
 const IDLE_REFRESH: Duration = Duration::from_secs(1);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a leader that does not have an offset which was there may be an outdated one: the end
-/// that a leader tells after it was cut off, and before it knows, is behind.
-const BEYOND_PATIENCE: Duration = Duration::from_secs(10);
-
 /// The end of a partition's committed records, as its leader last said.
 #[derive(Debug, Clone)]
 pub(crate) struct Watermark(Arc<AtomicI64>);
@@ -122,10 +118,6 @@ pub(crate) struct Reader {
     queue: mpsc::Sender<Delivery>,
     leaders: watch::Receiver<u64>,
     reset: ResetPolicy,
-    /// There was a record before `next`, so it is not beyond the end.
-    exists: bool,
-    /// Since when leaders say that it is.
-    beyond: Option<Instant>,
     unknown: Unknown,
     watermark: Watermark,
     /// The log that is read, 0 until it is known.
@@ -150,19 +142,15 @@ impl Reader {
             queue,
             leaders,
             reset: ResetPolicy::Fail,
-            exists: false,
-            beyond: None,
             unknown: Unknown::default(),
             watermark: Watermark::default(),
             log: 0,
         }
     }
 
-    /// What to do where there is no record; `exists` if there certainly was one before the first
-    /// offset.
-    pub(crate) const fn resetting(mut self, policy: ResetPolicy, exists: bool) -> Self {
+    /// What to do where there is no record.
+    pub(crate) const fn resetting(mut self, policy: ResetPolicy) -> Self {
         self.reset = policy;
-        self.exists = exists;
         self
     }
 
@@ -241,8 +229,6 @@ impl Reader {
             topic,
             "the topic was created anew; the reset policy decides where to go on"
         );
-        self.exists = false;
-        self.beyond = None;
         Ok(())
     }
 
@@ -359,12 +345,6 @@ impl Reader {
         let Some((start, end)) = error.valid_range() else {
             return End::Final(error);
         };
-        if self.next > end && self.exists {
-            let since = *self.beyond.get_or_insert_with(Instant::now);
-            if since.elapsed() < BEYOND_PATIENCE {
-                return End::Retry(error);
-            }
-        }
         let to = match self.reset {
             ResetPolicy::Fail => return End::Final(error),
             ResetPolicy::Start => start,
@@ -379,15 +359,12 @@ impl Reader {
             "there is no record at the wanted offset; the reset policy decides where to go on"
         );
         self.next = to;
-        self.exists = false;
-        self.beyond = None;
         End::OutOfRange(error)
     }
 
     async fn take(&mut self, message: v1::FetchStreamResponse) -> Result<(), End> {
         let high_watermark = Offset(message.high_watermark);
         self.watermark.set(message.high_watermark);
-        self.beyond = None;
         self.unknown.known();
         let mut rest = message.record_batches;
         while !rest.is_empty() {
@@ -420,7 +397,6 @@ impl Reader {
             };
             self.hand_over(Ok(batch)).await?;
             self.next = next;
-            self.exists = true;
         }
         Ok(())
     }

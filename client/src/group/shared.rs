@@ -95,10 +95,8 @@ impl Shared {
             credit.clone(),
             self.deliveries.clone(),
         );
-        // A committed offset was read once, so a leader that does not have it may be outdated.
-        let exists = part.committed.is_some();
         let reader = reader
-            .resetting(self.options.reset, exists)
+            .resetting(self.options.reset)
             .reporting(watermark.clone());
         part.stop();
         part.reader = number;

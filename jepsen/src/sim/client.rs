@@ -28,6 +28,9 @@ use crate::{
 /// The topic of the workload.
 pub const TOPIC: &str = "events";
 
+/// An offset that no partition has; a leader that is asked for it tells where the partition ends.
+pub const BEYOND: i64 = i64::MAX;
+
 /// The key of the first partition of [`CELLS`]; that of [`TOPIC`]'s first is 0.
 pub const CELLS_KEY: Key = 500;
 
@@ -158,7 +161,8 @@ impl Client {
         self.recorder.impossible(what);
     }
 
-    /// Reads one partition once; the records that begin at `offset` or later.
+    /// Reads one partition once; the records that begin at `offset` or later. All below `offset` was read
+    /// or removed, unless it is [`BEYOND`].
     pub async fn fetch(
         &self,
         node: u64,
@@ -183,6 +187,13 @@ impl Client {
         };
         let mut result = result.ok_or(None)?;
         if let Some(error) = result.error.take() {
+            let end = error.log_end_offset.filter(|end| *end < offset);
+            if let Some(end) = end.filter(|_| offset != BEYOND) {
+                self.note_impossible(format!(
+                    "node {node} said that {topic}-{partition} ends at {end}, of which there was all below \
+                     {offset}"
+                ));
+            }
             return Err(Some(error));
         }
         match decode(result.record_batches, offset) {

@@ -8,7 +8,7 @@ use seriatim_proto::{ids::ProducerId, record::ProducerStamp, v1};
 use seriatim_runtime::rng;
 
 use super::{
-    client::{Attempt, Client, PATIENCE, TOPIC, encode, key, value},
+    client::{Attempt, BEYOND, Client, PATIENCE, TOPIC, encode, key, value},
     rpc::{Answer, Call},
 };
 use crate::history::{Action, Kind, Pending, Poll, Process, Read, Send, Trim, Value};
@@ -367,7 +367,7 @@ pub async fn trim(client: Client, partition: i32, pause: Duration) {
 
 /// The end of a partition, as a node says that leads it.
 async fn known_end(client: &Client, node: u64, partition: i32) -> Option<u64> {
-    match client.fetch(node, (TOPIC, partition), i64::MAX).await {
+    match client.fetch(node, (TOPIC, partition), BEYOND).await {
         Err(Some(error)) => u64::try_from(error.log_end_offset?).ok(),
         Ok(_) | Err(None) => None,
     }

@@ -95,7 +95,7 @@ impl Broker {
         let new = |code, text: String| v1::Error::new(code, format!("partition {tp}: {text}"));
         match error {
             FetchError::NotLeader { leader, .. } => self.not_leader(tp, *leader),
-            FetchError::NotReady => new(
+            FetchError::NotReady | FetchError::NoMajority => new(
                 ErrorCode::LeaderNotAvailable,
                 format!("{error}; try again shortly"),
             ),

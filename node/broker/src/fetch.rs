@@ -1,5 +1,7 @@
 //! Reading: one long poll over several partitions, and offsets.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt as _, future};
 use seriatim_consensus::GroupState;
@@ -9,10 +11,13 @@ use seriatim_proto::{
     ids::{Offset, PartitionId, TopicPartition},
     limits, v1,
 };
-use seriatim_runtime::clock;
+use seriatim_runtime::clock::{self, Instant};
 use tokio::sync::watch;
 
 use crate::{Broker, broker};
+
+/// How long a majority may take to confirm that a partition ends before the offset that is asked for.
+pub(crate) const CONFIRM: Duration = Duration::from_secs(1);
 
 impl Broker {
     /// Reads the partitions; waits until there are `min_bytes` or `max_wait_ms` have passed. An
@@ -32,9 +37,7 @@ impl Broker {
             };
         }
         let deadline = clock::now()
-            + std::time::Duration::from_millis(u64::from(
-                request.max_wait_ms.min(limits::MAX_WAIT_MS),
-            ));
+            + Duration::from_millis(u64::from(request.max_wait_ms.min(limits::MAX_WAIT_MS)));
         let min_bytes = request.min_bytes.max(1) as usize;
         let results = loop {
             // Watched before it is read, so that nothing that comes in between is missed.
@@ -76,6 +79,7 @@ impl Broker {
         };
         let mut results = Vec::with_capacity(request.partitions.len());
         let mut empty = true;
+        let deadline = clock::now() + CONFIRM;
         for to in &request.partitions {
             let limit = match to.max_bytes as usize {
                 0 => left,
@@ -84,7 +88,7 @@ impl Broker {
             // The first batch of all is returned even if it is larger than the limit; a partition for
             // which no room is left still tells where it begins and ends.
             let limit = if empty { limit.max(1) } else { limit };
-            let result = self.read(to, limit).await;
+            let result = self.read(to, limit, deadline).await;
             empty &= result.record_batches.is_empty();
             left = left.saturating_sub(result.record_batches.len());
             results.push(result);
@@ -92,7 +96,12 @@ impl Broker {
         results
     }
 
-    async fn read(&self, to: &v1::FetchPartition, max_bytes: usize) -> v1::PartitionFetchResult {
+    async fn read(
+        &self,
+        to: &v1::FetchPartition,
+        max_bytes: usize,
+        deadline: Instant,
+    ) -> v1::PartitionFetchResult {
         let partition = match self.partition_of(&to.topic, to.partition, to.log_id) {
             Ok(partition) => partition,
             Err(error) => return failed(to, error),
@@ -100,6 +109,7 @@ impl Broker {
         let fetch = Fetch {
             offset: Offset(to.offset),
             max_bytes,
+            deadline,
         };
         match self.measured_fetch(&partition, fetch).await {
             Ok(fetched) => v1::PartitionFetchResult {

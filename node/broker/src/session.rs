@@ -54,6 +54,7 @@ impl FetchSession {
             let fetch = Fetch {
                 offset: self.next,
                 max_bytes: grant.clamp(1, CHUNK.min(limits::MAX_FETCH_BYTES)),
+                deadline: clock::now() + fetch::CONFIRM,
             };
             let fetched = self.broker.measured_fetch(&self.partition, fetch).await;
             let fetched = fetched.map_err(|error| self.broker.fetch_error(&self.tp, &error))?;

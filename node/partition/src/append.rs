@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use crate::{
+    confirm::Unconfirmed,
     error::AppendError,
     machine::Machine,
     partition::{NotLeading, Partition, epoch, leading},
@@ -168,22 +169,6 @@ impl Partition {
             if order.is_none() {
                 order = Some(self.in_order(request.deadline).await?);
             }
-        }
-    }
-
-    /// Asks a majority whether this replica still leads. One that was replaced and does not know would
-    /// refuse for good, by what it knew then, what its successor takes.
-    async fn confirm(&self, deadline: Instant) -> Result<(), AppendError> {
-        let barrier = self.inner.group.read_barrier();
-        match clock::timeout_at(deadline, barrier).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                hit!("partition.append.unconfirmed");
-                tracing::debug!(partition = %self.inner.name, %error, "leadership is not confirmed");
-                let _term = leading(&self.inner.state.borrow())?;
-                Err(AppendError::NoMajority)
-            }
-            Err(_elapsed) => Err(not_in_time()),
         }
     }
 
@@ -361,6 +346,15 @@ impl From<NotLeading> for AppendError {
                 epoch: not.epoch,
                 maybe_applied: false,
             },
+        }
+    }
+}
+
+impl From<Unconfirmed> for AppendError {
+    fn from(why: Unconfirmed) -> Self {
+        match why {
+            Unconfirmed::NotLeading(not) => not.into(),
+            Unconfirmed::NoMajority => Self::NoMajority,
         }
     }
 }

@@ -191,6 +191,10 @@ pub enum FetchError {
     /// far the log is committed.
     #[error("the partition's new leader is not ready yet")]
     NotReady,
+    /// This replica leads but has lost touch with the majority for a moment, so it does not know
+    /// whether there are records at that offset.
+    #[error("the partition's leader has lost touch with a majority of the replicas")]
+    NoMajority,
     /// No record has or will next have this offset.
     #[error("offset {offset} is outside the partition, which holds {start} up to {end}")]
     OffsetOutOfRange {

@@ -7,11 +7,13 @@ use seriatim_proto::{
     record::decode_records,
 };
 use seriatim_runtime::{
+    clock::Instant,
     mutant::{self, Mutant},
     task,
 };
 
 use crate::{
+    confirm::Unconfirmed,
     error::FetchError,
     partition::{NotLeading, Partition, epoch, leading},
 };
@@ -23,6 +25,8 @@ pub struct Fetch {
     pub offset: Offset,
     /// How much to read; the first batch is read even if it is larger, unless this is 0.
     pub max_bytes: usize,
+    /// How long to wait for a majority where there is no such record, as far as this replica knows.
+    pub deadline: Instant,
 }
 
 /// Records, as they are stored.
@@ -56,9 +60,14 @@ impl Partition {
     ///
     /// A leader that was cut off from the majority and does not know it yet still answers, with
     /// records that are committed and therefore right for ever; only the high watermark, and with it
-    /// what [`At::End`] says, may be behind that of its successor.
+    /// what [`At::End`] says, may be behind that of its successor. That an offset is beyond the end is
+    /// said only by one that a majority confirms.
     pub async fn fetch(&self, fetch: Fetch) -> Result<Fetched, FetchError> {
-        let (_, high_watermark) = self.serving()?;
+        let (_, mut high_watermark) = self.serving()?;
+        if fetch.offset > high_watermark && !mutant::on(Mutant::EndNotConfirmed) {
+            self.confirm(fetch.deadline).await?;
+            (_, high_watermark) = self.serving()?;
+        }
         let log = self.inner.machine.log();
         let log_start_offset = log.log_start_offset();
         if fetch.offset < log_start_offset || fetch.offset > high_watermark {
@@ -184,6 +193,15 @@ impl From<NotLeading> for FetchError {
                 leader: not.leader,
                 epoch: not.epoch,
             },
+        }
+    }
+}
+
+impl From<Unconfirmed> for FetchError {
+    fn from(why: Unconfirmed) -> Self {
+        match why {
+            Unconfirmed::NotLeading(not) => not.into(),
+            Unconfirmed::NoMajority => Self::NoMajority,
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     command::{Command, LogStart, Outcome},
+    confirm::Unconfirmed,
     error::TrimError,
     machine::Machine,
     partition::{NotLeading, Partition, leading},
@@ -52,9 +53,12 @@ impl Partition {
     ///
     /// Dropping the future does not take it back.
     pub async fn trim(&self, offset: Offset, deadline: Instant) -> Result<Offset, TrimError> {
-        let term = leading(&self.inner.state.borrow())?;
         let machine = &self.inner.machine;
-        let end = machine.ready(term).ok_or(TrimError::NotReady)?;
+        let mut end = self.known_end()?;
+        if offset > end {
+            self.confirm(deadline).await?;
+            end = self.known_end()?;
+        }
         if offset > end || offset < Offset(0) {
             return Err(TrimError::OutOfRange { offset, end });
         }
@@ -64,6 +68,12 @@ impl Partition {
         let applied = machine.applied().map_or(0, |applied| applied.index);
         let upto = retention::last_below(&machine.log().segments(), offset, applied);
         self.begin_at(LogStart { offset, upto }, deadline).await
+    }
+
+    /// Where the records end, as far as this leader knows.
+    fn known_end(&self) -> Result<Offset, TrimError> {
+        let term = leading(&self.inner.state.borrow())?;
+        self.inner.machine.ready(term).ok_or(TrimError::NotReady)
     }
 
     /// Replicates a log start.
@@ -172,6 +182,15 @@ impl From<NotLeading> for TrimError {
         match not.failed {
             Some(reason) => Self::Stopped(reason),
             None => Self::NotLeader { leader: not.leader },
+        }
+    }
+}
+
+impl From<Unconfirmed> for TrimError {
+    fn from(why: Unconfirmed) -> Self {
+        match why {
+            Unconfirmed::NotLeading(not) => not.into(),
+            Unconfirmed::NoMajority => Self::NoMajority,
         }
     }
 }

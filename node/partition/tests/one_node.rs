@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Nodes, append, batch, read, request, timed_batch};
+use common::{Nodes, append, batch, deadline, read, request, timed_batch};
 use futures::future::join_all;
 use seriatim_partition::{Append, AppendError, At, Fetch, FetchError};
 use seriatim_proto::ids::Offset;
@@ -30,6 +30,7 @@ async fn what_is_appended_is_read() {
     let beyond = partition.fetch(Fetch {
         offset: Offset(4),
         max_bytes: 1,
+        deadline: deadline(),
     });
     let refused = beyond.await.unwrap_err();
     assert!(

@@ -2,10 +2,13 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{Nodes, append, batch, eventually, read, request};
 use futures::future::join_all;
-use seriatim_partition::{Append, AppendError, FetchError};
+use seriatim_partition::{Append, AppendError, Fetch, FetchError, TrimError};
 use seriatim_proto::ids::Offset;
+use seriatim_runtime::clock;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_leader_knows_the_producers_of_the_old() {
@@ -109,6 +112,14 @@ async fn of_concurrent_conditional_appends_exactly_one_wins() {
     nodes.stop().await;
 }
 
+/// Leaves one node without a majority.
+async fn stop_others(nodes: &mut Nodes, left: usize) {
+    let others: Vec<usize> = nodes.running.keys().copied().collect();
+    for other in others.into_iter().filter(|other| *other != left) {
+        nodes.stop_node(other).await;
+    }
+}
+
 /// Seeds 132 and 284 of the simulator: a leader that was cut off told a producer that batches were
 /// missing, which its successor had stored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -135,10 +146,7 @@ async fn a_leader_without_a_majority_refuses_nothing_for_good() {
         matches!(refused, Err(AppendError::WrongEndOffset { .. })),
         "{refused:?}"
     );
-    let others: Vec<usize> = nodes.running.keys().copied().collect();
-    for other in others.into_iter().filter(|other| *other != leader) {
-        nodes.stop_node(other).await;
-    }
+    stop_others(&mut nodes, leader).await;
     let unsure = |answer: &Result<_, AppendError>| {
         matches!(
             answer,
@@ -153,6 +161,52 @@ async fn a_leader_without_a_majority_refuses_nothing_for_good() {
     let refused = partition.append(expecting(1)).await;
     assert!(
         matches!(refused, Err(AppendError::WrongEndOffset { .. })) || unsure(&refused),
+        "{refused:?}"
+    );
+    drop(partition);
+    nodes.stop().await;
+}
+
+/// A live run in which the network was split: a consumer that went on from where it had read to was told
+/// by a leader that was cut off that the partition ends before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_without_a_majority_denies_no_offset() {
+    let mut nodes = Nodes::start(3).await;
+    let leader = nodes.leader().await;
+    let partition = nodes.running[&leader].partition.clone();
+    let _stored = append(&partition, batch(&["x"], None)).await.unwrap();
+    // Long enough for a majority that is there, and short enough to wait for one that is not.
+    let soon = || clock::now() + Duration::from_secs(1);
+    let beyond = || Fetch {
+        offset: Offset(2),
+        max_bytes: 1,
+        deadline: soon(),
+    };
+    let refused = partition.fetch(beyond()).await;
+    assert!(
+        matches!(refused, Err(FetchError::OffsetOutOfRange { .. })),
+        "{refused:?}"
+    );
+    let refused = partition.trim(Offset(2), soon()).await;
+    assert!(
+        matches!(refused, Err(TrimError::OutOfRange { .. })),
+        "{refused:?}"
+    );
+    stop_others(&mut nodes, leader).await;
+    let refused = partition.fetch(beyond()).await;
+    assert!(
+        matches!(
+            refused,
+            Err(FetchError::NoMajority | FetchError::NotLeader { .. })
+        ),
+        "{refused:?}"
+    );
+    let refused = partition.trim(Offset(2), soon()).await;
+    assert!(
+        matches!(
+            refused,
+            Err(TrimError::NoMajority | TrimError::NotLeader { .. })
+        ),
         "{refused:?}"
     );
     drop(partition);

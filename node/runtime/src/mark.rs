@@ -216,10 +216,6 @@ pub const MARKS: [Mark; 87] = [
         "a batch was refused for its sequence number",
     ),
     mark(
-        "partition.append.unconfirmed",
-        "a refusal was held back, as no majority confirmed that the replica leads",
-    ),
-    mark(
         "partition.append.wrong-end",
         "the log did not end where a producer expected",
     ),
@@ -234,6 +230,10 @@ pub const MARKS: [Mark; 87] = [
     mark(
         "partition.trim.beyond",
         "a log start beyond the end was refused",
+    ),
+    mark(
+        "partition.unconfirmed",
+        "a refusal was held back, as no majority confirmed that the replica leads",
     ),
     mark("storage.log.stopped", "a log stopped after an error"),
     mark("storage.meta.waits", "changes of metadata wait for room"),

@@ -77,6 +77,8 @@ mutants! {
     CommitsOlderTerm = "commits-older-term",
     /// Readers get what is in the leader's log, committed or not.
     ReadAboveHighWatermark = "read-above-high-watermark",
+    /// A leader denies an offset without asking whether it still leads.
+    EndNotConfirmed = "end-not-confirmed",
     /// A new leader serves before it knows what its predecessor committed.
     ServesBeforeReady = "serves-before-ready",
     /// A new leader decides about batches before it knows what its predecessor committed.

@@ -96,6 +96,7 @@ pub(crate) async fn read(
             .fetch(Fetch {
                 offset: next,
                 max_bytes: 1 << 20,
+                deadline: deadline(),
             })
             .await?;
         let mut bytes = Bytes::from(fetched.batches.concat());
@@ -281,6 +282,7 @@ impl Nodes {
                 let fetch = Fetch {
                     offset: Offset(0),
                     max_bytes: 1,
+                    deadline,
                 };
                 let fetched = node.partition.fetch(fetch).await;
                 // Out of range: old records are gone, and it knows how far there are others.
