@@ -354,7 +354,7 @@ impl From<Unconfirmed> for AppendError {
     fn from(why: Unconfirmed) -> Self {
         match why {
             Unconfirmed::NotLeading(not) => not.into(),
-            Unconfirmed::NoMajority => Self::NoMajority,
+            Unconfirmed::NotReady | Unconfirmed::NoMajority => Self::NoMajority,
         }
     }
 }

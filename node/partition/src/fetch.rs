@@ -6,16 +6,12 @@ use seriatim_proto::{
     ids::{LeaderEpoch, Offset},
     record::decode_records,
 };
-use seriatim_runtime::{
-    clock::Instant,
-    mutant::{self, Mutant},
-    task,
-};
+use seriatim_runtime::{clock::Instant, task};
 
 use crate::{
     confirm::Unconfirmed,
     error::FetchError,
-    partition::{NotLeading, Partition, epoch, leading},
+    partition::{Partition, epoch},
 };
 
 /// Which records to read.
@@ -63,11 +59,7 @@ impl Partition {
     /// what [`At::End`] says, may be behind that of its successor. That an offset is beyond the end is
     /// said only by one that a majority confirms.
     pub async fn fetch(&self, fetch: Fetch) -> Result<Fetched, FetchError> {
-        let (_, mut high_watermark) = self.serving()?;
-        if fetch.offset > high_watermark && !mutant::on(Mutant::EndNotConfirmed) {
-            self.confirm(fetch.deadline).await?;
-            (_, high_watermark) = self.serving()?;
-        }
+        let high_watermark = self.end_for(fetch.offset, fetch.deadline).await?;
         let log = self.inner.machine.log();
         let log_start_offset = log.log_start_offset();
         if fetch.offset < log_start_offset || fetch.offset > high_watermark {
@@ -111,24 +103,6 @@ impl Partition {
             At::Time(time) => self.at_time(time, high_watermark).await?,
         };
         Ok((offset, epoch(term)))
-    }
-
-    /// The term in which this replica leads and how far it may be read.
-    fn serving(&self) -> Result<(u64, Offset), FetchError> {
-        let term = leading(&self.inner.state.borrow())?;
-        let machine = &self.inner.machine;
-        if mutant::on(Mutant::ReadAboveHighWatermark) {
-            return Ok((term, machine.log().next_offset()));
-        }
-        if mutant::on(Mutant::ServesBeforeReady) {
-            return Ok((term, machine.high_watermark()));
-        }
-        if mutant::on(Mutant::CommitsOlderTerm) {
-            let known = machine.ready(term);
-            return Ok((term, known.unwrap_or_else(|| machine.log().next_offset())));
-        }
-        let high_watermark = machine.ready(term).ok_or(FetchError::NotReady)?;
-        Ok((term, high_watermark))
     }
 
     async fn at_time(&self, time: i64, end: Offset) -> Result<Offset, FetchError> {
@@ -185,22 +159,17 @@ fn first_at(pieces: &[Bytes], time: i64, from: Offset) -> Result<First, FetchErr
     )
 }
 
-impl From<NotLeading> for FetchError {
-    fn from(not: NotLeading) -> Self {
-        match not.failed {
-            Some(reason) => Self::Stopped(reason),
-            None => Self::NotLeader {
-                leader: not.leader,
-                epoch: not.epoch,
-            },
-        }
-    }
-}
-
 impl From<Unconfirmed> for FetchError {
     fn from(why: Unconfirmed) -> Self {
         match why {
-            Unconfirmed::NotLeading(not) => not.into(),
+            Unconfirmed::NotLeading(not) => match not.failed {
+                Some(reason) => Self::Stopped(reason),
+                None => Self::NotLeader {
+                    leader: not.leader,
+                    epoch: not.epoch,
+                },
+            },
+            Unconfirmed::NotReady => Self::NotReady,
             Unconfirmed::NoMajority => Self::NoMajority,
         }
     }

@@ -9,7 +9,7 @@
 //! | `sequencer` | what becomes of a batch on the leader; pure |
 //! | `machine` | the state machine: high watermark, producer table, checkpoints |
 //! | `append`, `fetch` | the two paths |
-//! | `confirm` | asking a majority before something is refused for good |
+//! | `confirm` | how far a leader may be read; asking a majority before something is refused for good |
 //! | `trim` | moving the start of the records, and dropping the log before it |
 //!
 //! It knows nothing of who placed it here or of wire formats.

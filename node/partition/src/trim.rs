@@ -16,7 +16,7 @@ use crate::{
     confirm::Unconfirmed,
     error::TrimError,
     machine::Machine,
-    partition::{NotLeading, Partition, leading},
+    partition::{Partition, leading},
     retention,
 };
 
@@ -54,11 +54,7 @@ impl Partition {
     /// Dropping the future does not take it back.
     pub async fn trim(&self, offset: Offset, deadline: Instant) -> Result<Offset, TrimError> {
         let machine = &self.inner.machine;
-        let mut end = self.known_end()?;
-        if offset > end {
-            self.confirm(deadline).await?;
-            end = self.known_end()?;
-        }
+        let end = self.end_for(offset, deadline).await?;
         if offset > end || offset < Offset(0) {
             return Err(TrimError::OutOfRange { offset, end });
         }
@@ -70,15 +66,9 @@ impl Partition {
         self.begin_at(LogStart { offset, upto }, deadline).await
     }
 
-    /// Where the records end, as far as this leader knows.
-    fn known_end(&self) -> Result<Offset, TrimError> {
-        let term = leading(&self.inner.state.borrow())?;
-        self.inner.machine.ready(term).ok_or(TrimError::NotReady)
-    }
-
     /// Replicates a log start.
     async fn begin_at(&self, start: LogStart, deadline: Instant) -> Result<Offset, TrimError> {
-        let term = leading(&self.inner.state.borrow())?;
+        let term = leading(&self.inner.state.borrow()).map_err(Unconfirmed::NotLeading)?;
         let raise = || self.inner.machine.log().raise_start_offset(start.offset);
         if mutant::on(Mutant::TrimBeforeCommit) {
             raise();
@@ -177,19 +167,14 @@ pub(crate) fn start(group: &Group, machine: &Arc<Machine>) -> task::JoinHandle<(
     task::spawn("partition-drop-log", drop_log(group, machine))
 }
 
-impl From<NotLeading> for TrimError {
-    fn from(not: NotLeading) -> Self {
-        match not.failed {
-            Some(reason) => Self::Stopped(reason),
-            None => Self::NotLeader { leader: not.leader },
-        }
-    }
-}
-
 impl From<Unconfirmed> for TrimError {
     fn from(why: Unconfirmed) -> Self {
         match why {
-            Unconfirmed::NotLeading(not) => not.into(),
+            Unconfirmed::NotLeading(not) => match not.failed {
+                Some(reason) => Self::Stopped(reason),
+                None => Self::NotLeader { leader: not.leader },
+            },
+            Unconfirmed::NotReady => Self::NotReady,
             Unconfirmed::NoMajority => Self::NoMajority,
         }
     }
