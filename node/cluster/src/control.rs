@@ -135,6 +135,21 @@ pub(crate) async fn delete_topic(
     }
 }
 
+/// Waits until this node's image is as new as the controller's was when it was asked; `false`: it is not
+/// by the deadline.
+pub(crate) async fn catch_up(inner: &Arc<Inner>, deadline: Instant) -> bool {
+    // Deletes nothing: where it stands in the metadata log tells how far the image has to be.
+    let nothing = wire::DeleteTopic {
+        name: String::new(),
+        topic_id: NO_TOPIC.to_owned(),
+    };
+    let Ok(decided) = decide(inner, Command::DeleteTopic(nothing), deadline).await else {
+        return false;
+    };
+    let applied = clock::timeout_at(deadline, inner.machine.applied(decided.index)).await;
+    matches!(applied, Ok(Ok(())))
+}
+
 /// The answer does not fit the request.
 pub(crate) fn unexpected() -> ClusterError {
     Refusal::Malformed {

@@ -2,16 +2,22 @@
 //! partition at a time, in steps that each look at what is there.
 //!
 //! ```text
+//! the image may be older than this term -> ask the controller how far the image has to be
 //! members lack a replica of the goal    -> add it as a learner (when it is this move's turn)
 //! a member is in the way                -> remove it, if it does not vote
 //! a replica of the goal has not caught up, or the goal would have fewer in sync than now -> wait
 //! this leader is not part of the goal   -> hand over to a voter that is; without one, first let the
 //!                                          goal vote beside this leader
 //! the voters are not those of the goal  -> joint change
-//! members are those of the goal         -> tell the metadata group that the move is finished
+//! members are those of the goal         -> once a majority confirms that this replica leads, tell the
+//!                                          metadata group that the move is finished
 //! ```
 //!
 //! Every step may be the last before a crash: whoever leads next goes on from what it finds.
+//!
+//! Once a move is finished, the logs of the end that was given up are removed, so no leader may then still
+//! make members of them. One of an earlier term cannot, as whoever finished had asked a majority after it had
+//! heard of this move; one of a later term does nothing by an image from before it was elected.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -33,7 +39,11 @@ use seriatim_runtime::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wire::meta_command::Command;
 
-use crate::{cluster::Inner, control, image::Replica};
+use crate::{
+    cluster::Inner,
+    control,
+    image::{PartitionInfo, Replica},
+};
 
 /// Moves that one node drives at once, as the leader of their partitions; more wait.
 const AT_ONCE: usize = 8;
@@ -47,8 +57,9 @@ const CAUGHT_UP: Duration = Duration::from_millis(300);
 /// A move whose new replicas do not answer gives its turn to another for so long.
 const STAND_BACK: Duration = Duration::from_secs(2);
 
-/// How long the metadata group may take to hear that a move is finished, before that is repeated.
-const FINISH: Duration = Duration::from_secs(10);
+/// How long the metadata group may take to answer, and a majority to confirm a leader, before they are
+/// asked again.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Moves of partitions that this node leads.
 #[derive(Debug)]
@@ -99,13 +110,25 @@ impl Moves {
 }
 
 /// What the image wants of a group.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Goal {
+    /// The replicas that there shall be.
     pub(crate) replicas: Vec<Replica>,
     /// The metadata group waits to hear that the members are these.
     pub(crate) moving: bool,
-    /// Which move this is: the count of them in the image.
-    pub(crate) moves: u64,
+    /// Which move this is: the count of them in the image. An image that comes late may show the next one
+    /// in place of this: it may have the same replicas, and is to be finished all the same.
+    moves: u64,
+}
+
+impl Goal {
+    pub(crate) fn of(partition: &PartitionInfo) -> Self {
+        Self {
+            replicas: partition.goal().to_vec(),
+            moving: partition.is_moving(),
+            moves: partition.moves,
+        }
+    }
 }
 
 /// Changes the members of a group that this node leads until they are those of the goal, and says
@@ -117,6 +140,7 @@ pub(crate) async fn settle(inner: Arc<Inner>, group: Group, goal: Goal) {
         inner,
         group,
         goal,
+        fresh_in: None,
         lasts: VecDeque::new(),
         turn: None,
     };
@@ -145,6 +169,8 @@ struct Mover {
     key: GroupId,
     goal: Goal,
     ids: BTreeSet<ReplicaId>,
+    /// A term that had begun when the image still had this goal.
+    fresh_in: Option<u64>,
     /// The last entry of the log at earlier looks, the oldest first.
     lasts: VecDeque<(Instant, u64)>,
     turn: Option<OwnedSemaphorePermit>,
@@ -179,15 +205,23 @@ impl Mover {
         if status.state.role != Role::Leader {
             return Step::Look;
         }
-        // Members with ids that this node's image has not heard of: it is older than they are.
+        let members: BTreeSet<ReplicaId> = status.membership.iter().map(|m| m.replica).collect();
+        let voters = voters(&status);
+        let is_there = !status.joint && voters == self.ids && members == self.ids;
+        if is_there && !self.goal.moving {
+            return Step::Done;
+        }
+        if self.fresh_in != Some(status.state.term) {
+            return self.refresh(status.state.term).await;
+        }
+        // Members with ids that this node's image has not heard of: it is older than they are. The
+        // controller is of older software, which does not tell how far the image has to be.
         let next = self.inner.machine.image().next_replica;
         let newest = status.membership.iter().map(|member| member.replica.0);
         if newest.max().is_some_and(|newest| newest >= next) {
             return Step::Look;
         }
-        let members: BTreeSet<ReplicaId> = status.membership.iter().map(|m| m.replica).collect();
-        let voters = voters(&status);
-        if !status.joint && voters == self.ids && members == self.ids {
+        if is_there {
             return self.finish(&status).await;
         }
         if let Some(missing) = self.missing(&members) {
@@ -219,6 +253,25 @@ impl Mover {
             .map(|member| member.replica)
             .collect();
         self.switch(&status, &voters, &in_sync).await
+    }
+
+    /// Has the image caught up with the controller, now that this replica leads in `term`: an earlier
+    /// leader may have finished what this node still takes for the goal.
+    async fn refresh(&mut self, term: u64) -> Step {
+        if !control::catch_up(&self.inner, clock::now() + ANSWER).await {
+            let _ = self.stage(Stage::Waiting("the controller does not answer"));
+            return Step::StandBack;
+        }
+        let image = self.inner.machine.image();
+        let mut partitions = image.partitions();
+        let now = partitions.find(|(_, _, partition)| partition.group == self.key);
+        if now.is_some_and(|(_, _, partition)| Goal::of(partition) == self.goal) {
+            self.fresh_in = Some(term);
+        } else {
+            // What is settled here ends as soon as the replica hears of that, too.
+            hit!("cluster.move.outdated");
+        }
+        Step::Look
     }
 
     fn missing(&self, members: &BTreeSet<ReplicaId>) -> Option<Replica> {
@@ -310,23 +363,29 @@ impl Mover {
         self.goal.replicas.iter().map(|r| r.id).find(can)
     }
 
-    /// The members are those of the goal: once that is committed, the metadata group may know.
+    /// The members are those of the goal: once that is committed, and nobody else can lead with others,
+    /// the metadata group may know.
     async fn finish(&mut self, status: &GroupStatus) -> Step {
         self.turn = None;
-        if !self.goal.moving {
-            return Step::Done;
-        }
+        let _ = self.stage(Stage::Switching);
         let applied = status.applied.map(|id| id.index);
         if status.membership_id.map(|id| id.index) > applied {
-            return self.stage(Stage::Switching);
+            return Step::Look;
         }
-        let _ = self.stage(Stage::Switching);
+        let confirmed = clock::timeout(ANSWER, self.group.read_barrier()).await;
+        if !matches!(confirmed, Ok(Ok(()))) {
+            hit!("cluster.move.unconfirmed");
+            return Step::Look;
+        }
+        if self.group.status().membership_id != status.membership_id {
+            return Step::Look;
+        }
         let finish = wire::FinishMove {
             group_id: self.key.0,
             replica_ids: self.ids.iter().map(|id| id.0).collect(),
             moves: self.goal.moves,
         };
-        let deadline = clock::now() + FINISH;
+        let deadline = clock::now() + ANSWER;
         match control::command(&self.inner, Command::FinishMove(finish), deadline).await {
             // The image says what is next.
             Ok(_) => std::future::pending().await,

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cluster::Inner,
     image::Image,
+    moving::Goal,
     opened::Opened,
     replica::{LocalReplica, LocalState, ReplicaTask, Target},
 };
@@ -119,9 +120,7 @@ fn assigned(image: &Image, node: NodeId) -> BTreeMap<TopicPartition, (LogKey, Ta
             replica: partition.replica_on(node)?.id,
         };
         let target = Target {
-            goal: partition.goal().to_vec(),
-            moving: partition.is_moving(),
-            moves: partition.moves,
+            goal: Goal::of(partition),
             founders: partition.founders().to_vec(),
             settings: topic.settings.clone(),
         };

@@ -70,13 +70,7 @@ pub struct LocalReplica {
 /// What the image wants of a replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// The replicas that there shall be.
-    pub(crate) goal: Vec<Replica>,
-    /// They are not yet those that there are.
-    pub(crate) moving: bool,
-    /// Which move this is. An image that comes late may show the next one in place of this: it may have the
-    /// same replicas, and is to be finished all the same.
-    pub(crate) moves: u64,
+    pub(crate) goal: Goal,
     pub(crate) founders: Vec<Replica>,
     pub(crate) settings: TopicSettings,
 }
@@ -84,7 +78,7 @@ pub(crate) struct Target {
 impl Target {
     /// Some replica was moved or replaced since the group was created.
     fn is_changed(&self) -> bool {
-        self.moving || self.goal != self.founders
+        self.goal.moving || self.goal.replicas != self.founders
     }
 
     fn is_founder(&self, key: LogKey) -> bool {
@@ -212,13 +206,8 @@ impl ReplicaTask {
                 self.set(LocalState::Running, Some(partition.clone()));
             }
             if now.role == Role::Leader && target.is_changed() && settling.is_none() {
-                let goal = Goal {
-                    replicas: target.goal.clone(),
-                    moving: target.moving,
-                    moves: target.moves,
-                };
-                settling =
-                    Some(moving::settle(Arc::clone(&self.inner), group.clone(), goal).boxed());
+                let (inner, goal) = (Arc::clone(&self.inner), target.goal.clone());
+                settling = Some(moving::settle(inner, group.clone(), goal).boxed());
             }
             tokio::select! {
                 biased;
@@ -253,7 +242,7 @@ impl ReplicaTask {
                 .iter()
                 .position(|replica| replica.id == self.key.replica)
         };
-        let rank = position(&target.goal).unwrap_or(0);
+        let rank = position(&target.goal.replicas).unwrap_or(0);
         let founder = position(&founders);
         let group = group.clone();
         let cancel = self.cancel.clone();

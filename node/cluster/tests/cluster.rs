@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 use common::{Nodes, deadline, eventually, topic};
 use seriatim_cluster::{ClusterError, GROUPS_PARTITIONS, GROUPS_TOPIC, Refusal};
 use seriatim_proto::ids::TopicPartition;
-use seriatim_runtime::clock;
+use seriatim_runtime::{clock, net::Net};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_form_a_cluster() {
@@ -276,7 +276,7 @@ async fn data_of_another_cluster_is_refused() {
     // The other cluster's folder under the name of node 3.
     let mut options = nodes.options(3);
     options.node_id = other.options(1).node_id;
-    let node = common::Node::start(other.dirs[0].path(), options)
+    let node = common::Node::start(other.dirs[0].path(), options, Net::tokio())
         .await
         .unwrap();
     let refused = tokio::time::timeout(common::PATIENCE, node.cluster.failed())

@@ -28,7 +28,7 @@ macro_rules! hit {
 }
 
 /// Every branch, by name.
-pub const MARKS: [Mark; 87] = [
+pub const MARKS: [Mark; 89] = [
     mark("broker.not-leader", "a client was sent to another node"),
     mark("broker.overloaded", "an append found no room in memory"),
     mark(
@@ -74,7 +74,15 @@ pub const MARKS: [Mark; 87] = [
         "cluster.move.other",
         "the end of a move was heard of when the next one was under way",
     ),
+    mark(
+        "cluster.move.outdated",
+        "a leader was about to move replicas by an image from before it was elected",
+    ),
     mark("cluster.move.silent", "a new replica does not answer"),
+    mark(
+        "cluster.move.unconfirmed",
+        "the end of a move was held back, as no majority confirmed that the replica leads",
+    ),
     mark(
         "cluster.move.voters-changed",
         "the voters of a partition were changed",

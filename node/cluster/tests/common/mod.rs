@@ -13,7 +13,12 @@ use std::{collections::BTreeMap, net::TcpListener, path::Path, sync::Arc, time::
 use seriatim_cluster::{Cluster, ClusterError, ClusterOptions, CreateTopic, LocalState, NoHost};
 use seriatim_consensus::{Consensus, ConsensusOptions, Lane};
 use seriatim_proto::ids::{NodeId, TopicPartition};
-use seriatim_runtime::{clock, net::Net, task::TaskGroup};
+use seriatim_runtime::{
+    clock,
+    net::Net,
+    sim::{self, LinkOptions, SimNet},
+    task::TaskGroup,
+};
 use seriatim_storage::{Storage, StorageOptions, disk::PosixDisk};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -43,13 +48,17 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) async fn start(dir: &Path, options: ClusterOptions) -> Result<Self, ClusterError> {
+    pub(crate) async fn start(
+        dir: &Path,
+        options: ClusterOptions,
+        net: Net,
+    ) -> Result<Self, ClusterError> {
         let tasks = TaskGroup::new();
         let storage = Storage::open(Arc::new(PosixDisk), dir, StorageOptions::default())
             .expect("open the storage");
         let of_lane = storage.clone();
         let lane = Lane::start(
-            Net::tokio(),
+            net,
             &options.replication_addr,
             options.node_id,
             move || {
@@ -101,6 +110,8 @@ impl Node {
 pub(crate) struct Nodes {
     pub(crate) dirs: Vec<TempDir>,
     addresses: Vec<String>,
+    /// Between hosts `n1` to n, where not over loopback.
+    pub(crate) network: Option<SimNet>,
     /// Zero: leaders stay where they are.
     pub(crate) leader_balance: Duration,
     /// Bytes of the metadata log before it is compacted, where not the default.
@@ -121,10 +132,49 @@ impl Nodes {
         Self {
             dirs: (0..count).map(|_| TempDir::new().unwrap()).collect(),
             addresses,
+            network: None,
             leader_balance: Duration::ZERO,
             metadata_log_bytes: None,
             running: BTreeMap::new(),
         }
+    }
+
+    /// Nodes between which the network can be cut. All of them run on this thread.
+    pub(crate) fn between_cuts(count: usize) -> Self {
+        sim::clock::enter(Duration::ZERO);
+        Self {
+            addresses: (1..=count).map(|node| format!("n{node}:7402")).collect(),
+            network: Some(SimNet::new(1, LinkOptions::default())),
+            ..Self::new(count)
+        }
+    }
+
+    fn net(&self, node: usize) -> Net {
+        match &self.network {
+            Some(network) => network.host(&format!("n{node}")),
+            None => Net::tokio(),
+        }
+    }
+
+    /// Lets no message through between a node and some others.
+    pub(crate) fn cut(&self, node: usize, others: &[usize]) {
+        let network = self.network.as_ref().unwrap();
+        for other in others {
+            network.cut(&format!("n{node}"), &format!("n{other}"));
+        }
+    }
+
+    /// Ends the cut between two nodes.
+    pub(crate) fn mend(&self, one: usize, other: usize) {
+        let network = self.network.as_ref().unwrap();
+        for (from, to) in [(one, other), (other, one)] {
+            network.mend_one_way(&format!("n{from}"), &format!("n{to}"));
+        }
+    }
+
+    /// Ends all cuts.
+    pub(crate) fn heal(&self) {
+        self.network.as_ref().unwrap().heal();
     }
 
     pub(crate) fn address(&self, node: usize) -> String {
@@ -147,7 +197,8 @@ impl Nodes {
     }
 
     pub(crate) async fn start(&mut self, node: usize) {
-        let started = Node::start(self.dirs[node - 1].path(), self.options(node)).await;
+        let net = self.net(node);
+        let started = Node::start(self.dirs[node - 1].path(), self.options(node), net).await;
         let _ = self.running.insert(node, started.unwrap());
     }
 

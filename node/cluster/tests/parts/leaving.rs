@@ -5,7 +5,7 @@ use std::time::Duration;
 use seriatim_cluster::{ClusterError, Refusal};
 use seriatim_consensus::Role;
 use seriatim_proto::ids::{NodeId, TopicPartition};
-use seriatim_runtime::clock;
+use seriatim_runtime::{clock, net::Net};
 
 use crate::{
     common::{Node, Nodes, PATIENCE, deadline, eventually},
@@ -55,9 +55,13 @@ async fn a_node_is_decommissioned_and_forgotten() {
     .await;
 
     // It does not come back by accident; with an empty folder it joins anew.
-    let started = Node::start(nodes.dirs[gone - 1].path(), nodes.options(gone))
-        .await
-        .unwrap();
+    let started = Node::start(
+        nodes.dirs[gone - 1].path(),
+        nodes.options(gone),
+        Net::tokio(),
+    )
+    .await
+    .unwrap();
     let failed = clock::timeout(PATIENCE, started.cluster.failed())
         .await
         .unwrap();

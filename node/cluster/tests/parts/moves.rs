@@ -5,10 +5,13 @@
     reason = "a test ends where something is not as it must be"
 )]
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use seriatim_cluster::{ClusterError, PartitionInfo, Refusal};
-use seriatim_proto::ids::{NodeId, PartitionId, TopicPartition};
+use seriatim_proto::ids::{NodeId, PartitionId, ReplicaId, TopicPartition};
 use seriatim_runtime::clock;
 
 use crate::common::{Nodes, PATIENCE, deadline, eventually, topic};
@@ -19,12 +22,100 @@ const P0: PartitionId = PartitionId(0);
 pub(crate) async fn with_topic(nodes: usize, partitions: u32, replicas: u32) -> Nodes {
     let mut nodes = Nodes::new(nodes);
     nodes.start_all().await;
+    create(&nodes, partitions, replicas).await;
+    nodes
+}
+
+async fn create(nodes: &Nodes, partitions: u32, replicas: u32) {
     let created = nodes
         .cluster(1)
         .create_topic(topic("t", partitions, replicas), deadline());
     let _created = created.await.unwrap();
     nodes.settled("t", i32::try_from(partitions).unwrap()).await;
-    nodes
+}
+
+/// Five nodes between which the network can be cut, and what each of them is to the one partition of "t".
+struct Five {
+    nodes: Nodes,
+    /// Leads the metadata group and has no replica.
+    controller: usize,
+    /// Has no replica either.
+    free: usize,
+    leader: usize,
+    followers: [usize; 2],
+}
+
+impl Five {
+    async fn start() -> Self {
+        let mut nodes = Nodes::between_cuts(5);
+        nodes.start_all().await;
+        create(&nodes, 1, 3).await;
+        let controller = nodes.controller().await;
+        let others: Vec<usize> = (1..=5).filter(|node| *node != controller).collect();
+        let to: Vec<NodeId> = others[..3].iter().map(|node| id(*node)).collect();
+        let begun = nodes
+            .cluster(controller)
+            .reassign("t", P0, &to, deadline())
+            .await;
+        let _begun = begun.unwrap();
+        moved(&nodes).await;
+        let mut leader = None;
+        eventually("it leads", || {
+            leader = others[..3]
+                .iter()
+                .copied()
+                .find(|node| leads(&nodes, *node));
+            leader.is_some()
+        })
+        .await;
+        let leader = leader.unwrap();
+        let mut followers = others[..3].iter().copied().filter(|node| *node != leader);
+        Self {
+            controller,
+            free: others[3],
+            leader,
+            followers: [followers.next().unwrap(), followers.next().unwrap()],
+            nodes,
+        }
+    }
+
+    /// What a node knows of the partition.
+    fn known_to(&self, node: usize) -> PartitionInfo {
+        let image = self.nodes.cluster(node).image();
+        image.topics["t"].partition(P0).unwrap().clone()
+    }
+
+    /// The members of the group and whether they vote, as a node has them that leads it.
+    fn members(&self, node: usize) -> Option<BTreeMap<NodeId, bool>> {
+        let partition = self.nodes.cluster(node).partition(&t0())?;
+        let members = partition.group().status().membership;
+        let of = members.iter().map(|member| (member.node, member.voter));
+        partition.status().leads.then(|| of.collect())
+    }
+
+    fn replica(&self, node: usize) -> ReplicaId {
+        let info = self.known_to(self.controller);
+        info.replica_on(id(node)).unwrap().id
+    }
+}
+
+fn t0() -> TopicPartition {
+    TopicPartition::new("t", 0)
+}
+
+fn id(node: usize) -> NodeId {
+    NodeId(u64::try_from(node).unwrap())
+}
+
+fn leads(nodes: &Nodes, node: usize) -> bool {
+    let partition = nodes.cluster(node).partition(&t0());
+    partition.is_some_and(|partition| partition.status().leads)
+}
+
+/// Whether a condition stays away for longer than a leader waits until it tries again to add a replica.
+async fn never(what: &str, condition: impl FnMut() -> bool) -> bool {
+    let come = clock::timeout(Duration::from_secs(3), eventually(what, condition));
+    come.await.is_err()
 }
 
 pub(crate) fn node(nodes: &Nodes) -> usize {
@@ -202,6 +293,81 @@ async fn a_cancelled_move_comes_back() {
     })
     .await;
     nodes.stop_all().await;
+}
+
+/// A leader that had been replaced and did not know it found the members that it knew to be those of a
+/// move that had been turned round, and ended it, while its successor had given votes to the other end:
+/// half of the voters lost their logs (simulator seed 9973).
+#[tokio::test]
+async fn only_a_leader_that_a_majority_confirms_ends_a_move() {
+    let five = Five::start().await;
+    let before = five.known_to(five.controller);
+    // The controller reaches the old leader, and is the last of those that would lead.
+    let to = [five.leader, five.free, five.controller].map(id);
+    let others: Vec<usize> = (1..=5).filter(|node| *node != five.leader).collect();
+    five.nodes.cut(five.leader, &others);
+    let asked = five.nodes.cluster(five.controller).clone();
+    let _begun = asked.reassign("t", P0, &to, deadline()).await.unwrap();
+    eventually("a new leader lets the other end vote", || {
+        let mut members = others.iter().filter_map(|node| five.members(*node));
+        members.any(|members| to.iter().all(|node| members.get(node) == Some(&true)))
+    })
+    .await;
+    let turned = asked.cancel_move("t", P0, deadline()).await.unwrap();
+    assert_eq!(turned.len(), 1);
+    five.nodes.mend(five.leader, five.controller);
+    eventually("the old leader has heard of that", || {
+        five.known_to(five.leader).returning
+    })
+    .await;
+    assert!(leads(&five.nodes, five.leader), "it knows of no other");
+    let ended = || !five.known_to(five.controller).is_moving();
+    assert!(never("its end", ended).await, "the old leader ended it");
+
+    five.nodes.heal();
+    moved(&five.nodes).await;
+    assert_eq!(five.known_to(five.controller).replicas, before.replicas);
+    let mut nodes = five.nodes;
+    nodes.stop_all().await;
+}
+
+/// The other way round: a leader that was elected after the end of a move, and has not heard of it.
+#[tokio::test]
+async fn a_leader_moves_nothing_by_an_image_from_before_its_election() {
+    let mut five = Five::start().await;
+    let before = five.known_to(five.controller);
+    let [next, other] = five.followers;
+    // Its new replica never comes, so the move waits.
+    five.nodes.stop(five.free).await;
+    let to = [five.leader, next, five.free].map(id);
+    let asked = five.nodes.cluster(five.controller).clone();
+    let _begun = asked.reassign("t", P0, &to, deadline()).await.unwrap();
+    eventually("the new replica is waited for", || {
+        let members = five.members(five.leader).unwrap_or_default();
+        members.contains_key(&id(five.free)) && five.known_to(next).is_moving()
+    })
+    .await;
+    five.nodes.cut(next, &[five.controller]);
+    let _turned = asked.cancel_move("t", P0, deadline()).await.unwrap();
+    eventually("the move is over", || {
+        !five.known_to(five.controller).is_moving()
+    })
+    .await;
+    let old = five.nodes.cluster(five.leader).partition(&t0()).unwrap();
+    old.group().hand_over(five.replica(next)).await.unwrap();
+    eventually("the next one leads", || leads(&five.nodes, next)).await;
+    let info = five.known_to(next);
+    assert!(info.is_moving() && !info.returning, "it knows of no end");
+    let wanted = [five.leader, next, other].map(|node| (id(node), true));
+    let others = || five.members(next) != Some(BTreeMap::from(wanted));
+    assert!(never("a move", others).await, "{:?}", five.members(next));
+
+    five.nodes.heal();
+    moved(&five.nodes).await;
+    assert_eq!(five.known_to(next).replicas, before.replicas);
+    five.nodes.start(five.free).await;
+    moved(&five.nodes).await;
+    five.nodes.stop_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
