@@ -2,6 +2,8 @@
 //! `SERIATIM_SERVERS=127.0.0.1:7401 cargo run -p seriatim-client --example group -- flights billing`
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
+use std::pin::pin;
+
 use futures::StreamExt as _;
 use seriatim_client::{Client, ClientError, Consumer, Rebalance, TopicPartition};
 
@@ -20,10 +22,12 @@ async fn main() -> Result<(), ClientError> {
         })
         .build()
         .await?;
+    // One future for all rounds: a new one would not hear of a signal that came while records were processed.
+    let mut ctrl_c = pin!(tokio::signal::ctrl_c());
     loop {
         let batch = tokio::select! {
             batch = consumer.next() => batch,
-            _ctrl_c = tokio::signal::ctrl_c() => break,
+            _ctrl_c = &mut ctrl_c => break,
         };
         let Some(batch) = batch.transpose()? else {
             break;
