@@ -7,29 +7,31 @@ use tokio::time::Instant;
 /// Heartbeats without an answer whose times are kept.
 const BEATS: usize = 64;
 
-/// The right to hand on records, granted by the coordinator for one session timeout.
+/// The right to hand on records, granted by the coordinator for four fifths of the session timeout.
 ///
 /// A coordinator gives a member's partitions away when it has not heard from it for the session
 /// timeout. The member counts from when it *sent* the heartbeat that was answered, so its lease ends
 /// first, whatever held it up: a slow network, or a process that was stopped and knows nothing of it.
+/// The last fifth is for clocks that do not run alike: the coordinator's may be a quarter faster (simulator
+/// seed 866).
 #[derive(Debug, Default)]
 pub(super) struct Lease {
     until: Option<Instant>,
-    timeout: Duration,
+    lasts: Duration,
 }
 
 impl Lease {
     /// The coordinator has said what this member owns, in answer to a join sent then.
     pub(super) fn confirm(&mut self, sent: Instant, timeout: Duration) {
-        self.timeout = timeout;
-        self.until = Some(sent + timeout);
+        self.lasts = timeout * 4 / 5;
+        self.until = Some(sent + self.lasts);
     }
 
     /// A heartbeat sent then was answered. One that ran out is not renewed: what was owned may have
     /// gone to others meanwhile, so the coordinator has to [confirm](Self::confirm) it.
     pub(super) fn renew(&mut self, sent: Instant, now: Instant) {
         if self.holds(now) {
-            self.until = self.until.max(Some(sent + self.timeout));
+            self.until = self.until.max(Some(sent + self.lasts));
         }
     }
 
@@ -104,10 +106,10 @@ mod tests {
         assert!(!lease.holds(at(0)), "nobody has granted it");
         lease.confirm(at(0), TIMEOUT);
         let beat = beats.send(at(3_000));
-        lease.renew(beats.answered(beat).unwrap(), at(8_000));
-        assert!(lease.holds(at(12_999)));
-        assert!(!lease.holds(at(13_000)));
-        assert_eq!(lease.until(), Some(at(13_000)));
+        lease.renew(beats.answered(beat).unwrap(), at(7_000));
+        assert!(lease.holds(at(10_999)));
+        assert!(!lease.holds(at(11_000)));
+        assert_eq!(lease.until(), Some(at(11_000)));
     }
 
     /// The process was stopped; the answer to a heartbeat from before lay in the socket, or one from
@@ -117,16 +119,16 @@ mod tests {
         let at = clock();
         let (mut lease, mut beats) = (Lease::default(), Beats::default());
         lease.confirm(at(0), TIMEOUT);
-        let before = beats.send(at(9_000));
-        let after = beats.send(at(10_000));
+        let before = beats.send(at(7_000));
+        let after = beats.send(at(8_000));
         for beat in [before, after] {
-            lease.renew(beats.answered(beat).unwrap(), at(10_001));
-            assert!(!lease.holds(at(10_001)));
+            lease.renew(beats.answered(beat).unwrap(), at(8_001));
+            assert!(!lease.holds(at(8_001)));
         }
-        lease.confirm(at(10_002), TIMEOUT);
-        assert!(lease.holds(at(20_001)));
+        lease.confirm(at(8_002), TIMEOUT);
+        assert!(lease.holds(at(16_001)));
         lease.end();
-        assert!(!lease.holds(at(10_003)));
+        assert!(!lease.holds(at(8_003)));
     }
 
     #[test]

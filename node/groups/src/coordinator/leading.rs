@@ -37,6 +37,10 @@ use crate::{
 /// How long a confirmation by the majority lets this node answer heartbeats.
 pub(super) const LEASE: Duration = Duration::from_millis(1_500);
 
+/// How long after its election a leader counts on it that its predecessor answers. The predecessor's clock may
+/// be slower, by a fifth.
+const PREDECESSOR: Duration = Duration::from_millis(1_875);
+
 /// How often it asks for one.
 const CONFIRM: Duration = Duration::from_millis(500);
 
@@ -161,7 +165,7 @@ impl Leading {
             if !group.members.is_empty() {
                 let sessions = group.members.iter();
                 let sessions = sessions
-                    .map(|(id, member)| (id.clone(), Session::new(member, None, now + LEASE)))
+                    .map(|(id, member)| (id.clone(), Session::new(member, None, now + PREDECESSOR)))
                     .collect();
                 let active = Active {
                     sessions,
