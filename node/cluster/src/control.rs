@@ -102,12 +102,7 @@ pub(crate) async fn delete_topic(
     name: &str,
     deadline: Instant,
 ) -> Result<(), ClusterError> {
-    let delete = |topic_id: &str| {
-        let name = name.to_owned();
-        let topic_id = topic_id.to_owned();
-        let delete = Command::DeleteTopic(wire::DeleteTopic { name, topic_id });
-        decide(inner, delete, deadline)
-    };
+    let delete = |topic_id: &str| decide(inner, deletion(name, topic_id), deadline);
     loop {
         let topic_id = match delete(NO_TOPIC).await?.reply {
             Err(Refusal::OtherTopic { topic_id, .. }) => topic_id,
@@ -135,15 +130,18 @@ pub(crate) async fn delete_topic(
     }
 }
 
+fn deletion(name: &str, topic_id: &str) -> Command {
+    Command::DeleteTopic(wire::DeleteTopic {
+        name: name.to_owned(),
+        topic_id: topic_id.to_owned(),
+    })
+}
+
 /// Waits until this node's image is as new as the controller's was when it was asked; `false`: it is not
 /// by the deadline.
 pub(crate) async fn catch_up(inner: &Arc<Inner>, deadline: Instant) -> bool {
     // Deletes nothing: where it stands in the metadata log tells how far the image has to be.
-    let nothing = wire::DeleteTopic {
-        name: String::new(),
-        topic_id: NO_TOPIC.to_owned(),
-    };
-    let Ok(decided) = decide(inner, Command::DeleteTopic(nothing), deadline).await else {
+    let Ok(decided) = decide(inner, deletion("", NO_TOPIC), deadline).await else {
         return false;
     };
     let applied = clock::timeout_at(deadline, inner.machine.applied(decided.index)).await;

@@ -79,10 +79,8 @@ impl Five {
         }
     }
 
-    /// What a node knows of the partition.
     fn known_to(&self, node: usize) -> PartitionInfo {
-        let image = self.nodes.cluster(node).image();
-        image.topics["t"].partition(P0).unwrap().clone()
+        known_to(&self.nodes, node, P0)
     }
 
     /// The members of the group and whether they vote, as a node has them that leads it.
@@ -123,11 +121,13 @@ pub(crate) fn node(nodes: &Nodes) -> usize {
 }
 
 fn info(nodes: &Nodes, number: i32) -> PartitionInfo {
-    let image = nodes.cluster(node(nodes)).image();
-    image.topics["t"]
-        .partition(PartitionId(number))
-        .unwrap()
-        .clone()
+    known_to(nodes, node(nodes), PartitionId(number))
+}
+
+/// What a node knows of a partition.
+fn known_to(nodes: &Nodes, node: usize, number: PartitionId) -> PartitionInfo {
+    let image = nodes.cluster(node).image();
+    image.topics["t"].partition(number).unwrap().clone()
 }
 
 fn held_by(info: &PartitionInfo) -> Vec<u64> {

@@ -37,10 +37,6 @@ use crate::{
 /// How long a confirmation by the majority lets this node answer heartbeats.
 pub(super) const LEASE: Duration = Duration::from_millis(1_500);
 
-/// How long after its election a leader counts on it that its predecessor answers. The predecessor's clock may
-/// be slower, by a fifth.
-const PREDECESSOR: Duration = Duration::from_millis(1_875);
-
 /// How often it asks for one.
 const CONFIRM: Duration = Duration::from_millis(500);
 
@@ -163,9 +159,11 @@ impl Leading {
         // certainly answers no more heartbeats: by those, a member goes on for as long as that.
         of.machine.for_each(|id, group| {
             if !group.members.is_empty() {
+                // Until then the predecessor may answer: its clock may be slower, by a fifth.
+                let alone = now + LEASE * 5 / 4;
                 let sessions = group.members.iter();
                 let sessions = sessions
-                    .map(|(id, member)| (id.clone(), Session::new(member, None, now + PREDECESSOR)))
+                    .map(|(id, member)| (id.clone(), Session::new(member, None, alone)))
                     .collect();
                 let active = Active {
                     sessions,
