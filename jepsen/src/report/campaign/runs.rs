@@ -29,8 +29,18 @@ impl Run {
         self.verdict.holds && self.notes.failures.is_empty()
     }
 
-    /// What came of it, in words.
+    /// What came of it, and which faults could not be made, in words.
     pub fn in_words(&self) -> String {
+        let mut words = self.outcome();
+        if !self.notes.left_out.is_empty() {
+            words += " (left out: ";
+            words += &self.notes.left_out.join("; ");
+            words += ")";
+        }
+        words
+    }
+
+    fn outcome(&self) -> String {
         let broken: Vec<&str> = self.verdict.broken().map(|one| one.name.as_str()).collect();
         match (self.verdict.holds, broken.is_empty()) {
             (true, _) if self.is_clean() => "held".to_owned(),
