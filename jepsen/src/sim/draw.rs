@@ -521,8 +521,8 @@ impl Draw {
     fn clock_drift(&mut self) -> Fault {
         Fault::ClockDrift {
             who: self.one_or_all(),
-            // What groups promise about who is handed a record holds while no clock runs a quarter faster than
-            // another. More than one strike may be on.
+            // What groups promise about who is handed a record holds while no clock runs more than a quarter
+            // faster than another. More than one strike may be on.
             percent: self.rng.random_range(90..=112),
         }
     }

@@ -31,13 +31,11 @@ impl Run {
 
     /// What came of it, and which faults could not be made, in words.
     pub fn in_words(&self) -> String {
-        let mut words = self.outcome();
-        if !self.notes.left_out.is_empty() {
-            words += " (left out: ";
-            words += &self.notes.left_out.join("; ");
-            words += ")";
+        let (outcome, left_out) = (self.outcome(), self.notes.left_out.join("; "));
+        match left_out.is_empty() {
+            true => outcome,
+            false => format!("{outcome} (left out: {left_out})"),
         }
-        words
     }
 
     fn outcome(&self) -> String {
