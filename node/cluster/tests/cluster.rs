@@ -10,8 +10,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use common::{Nodes, deadline, eventually, topic};
 use seriatim_cluster::{ClusterError, GROUPS_PARTITIONS, GROUPS_TOPIC, Refusal};
-use seriatim_proto::ids::TopicPartition;
+use seriatim_proto::ids::{GroupId, NodeId, TopicPartition};
 use seriatim_runtime::{clock, net::Net};
+use seriatim_storage::LogKey;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_form_a_cluster() {
@@ -327,6 +328,47 @@ async fn an_empty_folder_is_rebuilt_under_new_replica_ids() {
         assert!(id(partition).0 >= before.next_replica);
         assert_ne!(id(partition), id(old));
     }
+    nodes.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_metadata_log_that_is_found_damaged_is_rebuilt_under_a_new_replica_id() {
+    let mut nodes = Nodes::new(3);
+    nodes.start_all().await;
+    let _ = nodes
+        .cluster(1)
+        .create_topic(topic("t", 3, 3), deadline())
+        .await
+        .unwrap();
+    nodes.settled("t", 3).await;
+    let replica = |nodes: &Nodes| nodes.cluster(1).image().nodes[&NodeId(3)].controller_replica;
+    let old = replica(&nodes);
+    nodes.stop(3).await;
+    let data = nodes.dirs[2].path().to_owned();
+    let log = LogKey {
+        group: GroupId::METADATA,
+        replica: old,
+    };
+    let files = || std::fs::read_dir(data.join("logs").join(log.to_string()));
+    let segments = files().unwrap().filter_map(|entry| {
+        let path = entry.unwrap().path();
+        path.extension()
+            .is_some_and(|end| end == "seg")
+            .then_some(path)
+    });
+    for segment in segments {
+        std::fs::remove_file(segment).unwrap();
+    }
+    nodes.start(3).await;
+    tokio::time::timeout(common::PATIENCE, nodes.cluster(3).ready())
+        .await
+        .unwrap()
+        .unwrap();
+    eventually("the new replica is known", || replica(&nodes) > old).await;
+    assert!(files().is_err(), "the damaged log is set aside");
+    nodes.settled("t", 3).await;
+    let created = nodes.cluster(3).create_topic(topic("u", 1, 3), deadline());
+    assert_eq!(created.await.unwrap().partitions.len(), 1);
     nodes.stop_all().await;
 }
 

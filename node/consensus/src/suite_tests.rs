@@ -330,3 +330,26 @@ async fn payloads_come_back_from_the_log() {
         matches!(&read[2].payload, EntryPayload::Normal(Data::Command(bytes)) if bytes == "do")
     );
 }
+
+/// A leader reads for a follower what may be purged meanwhile; an error would stop its group.
+#[tokio::test]
+async fn a_read_of_what_was_purged_finds_nothing_and_fails_only_beyond_the_end() {
+    let (_guard, mut store, _machine) = Builder { simulated: true }.build().await.unwrap();
+    let log = store.0.log.clone();
+    let (tell, done) = tokio::sync::oneshot::channel();
+    let blank = |index| RaftEntry::new_blank(to_raft(LogId { term: 1, index }));
+    let frames = (0..8).map(|index| codec::to_frame(blank(index), Offset(0)).unwrap());
+    log.append(
+        frames.collect(),
+        Box::new(move |result| assert_eq!(tell.send(result.is_ok()), Ok(()))),
+    )
+    .unwrap();
+    assert!(done.await.unwrap());
+    log.purge(LogId { term: 1, index: 4 }).await.unwrap();
+    let purged = store.0.limited_get_log_entries(0, 8).await.unwrap();
+    assert!(purged.is_empty(), "{purged:?}");
+    let kept = store.0.limited_get_log_entries(5, 8).await.unwrap();
+    assert_eq!(kept[0].log_id, to_raft(LogId { term: 1, index: 5 }));
+    let beyond = store.0.limited_get_log_entries(8, 9).await;
+    assert!(beyond.is_err(), "{beyond:?}");
+}

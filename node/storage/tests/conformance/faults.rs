@@ -2,7 +2,7 @@
 
 use std::{io::ErrorKind, path::Path};
 
-use seriatim_storage::{LogId, StorageError, StorageOptions, Vote};
+use seriatim_storage::{LogId, StorageError, StorageOptions, Vote, disk::Disk as _};
 
 use crate::common::{faulty::Op, *};
 
@@ -163,4 +163,29 @@ pub(crate) async fn a_damaged_frame_stops_the_log(on: impl Harness) {
         .await
         .unwrap_err();
     assert!(refused.is_damage(), "{refused}");
+}
+
+pub(crate) async fn a_log_that_lost_its_last_files_is_damaged(on: impl Harness) {
+    for lost in [1, 2, usize::MAX] {
+        let group = key(u64::try_from(lost.min(9)).unwrap());
+        let storage = on.storage();
+        let log = storage.open_log(group, options(3000)).await.unwrap();
+        let mut maker = Maker::new();
+        for _ in 0..20 {
+            append(&log, vec![maker.batch(1, 700)]).await.unwrap();
+        }
+        storage.shutdown().await;
+        drop((log, storage));
+        let files = segments(&on.disk(), &on.dir(), group);
+        assert!(files.len() > 3, "{files:?}");
+        for file in files.iter().rev().take(lost) {
+            on.disk().remove_file(file).unwrap();
+        }
+        // Whole frames up to some place look like a log that ends there: what was synced tells.
+        let storage = on.storage();
+        let refused = storage.open_log(group, options(3000)).await.unwrap_err();
+        assert!(refused.is_damage(), "{refused}");
+        assert!(refused.to_string().contains("were durable"), "{refused}");
+        storage.shutdown().await;
+    }
 }

@@ -69,6 +69,7 @@ on_every_disk! {
     faults::a_failed_sync_is_never_tried_again,
     faults::a_full_disk_delays_and_loses_nothing,
     faults::a_damaged_frame_stops_the_log,
+    faults::a_log_that_lost_its_last_files_is_damaged,
     recovery::a_long_active_segment_is_not_read_from_its_beginning,
     recovery::what_recovery_did_not_read_is_verified_behind_it,
     formats::an_unknown_version_is_refused_in_every_file,

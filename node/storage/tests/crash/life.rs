@@ -119,7 +119,13 @@ async fn take(
         }
         Step::Compact(leave) => compact(log, leave, acked, next).await?,
         Step::Roll => log.roll().await?,
-        Step::Restart(beyond) => restart(log, beyond, acked, next).await?,
+        Step::Restart(beyond) => restart(log, acked.end() + beyond, acked, next).await?,
+        Step::Conflict(leave) => {
+            let index = acked.end().saturating_sub(leave + 1);
+            if (acked.kept()..acked.end()).contains(&index) {
+                restart(log, index, acked, next).await?;
+            }
+        }
         Step::Vote => {
             let vote = State::vote(acked.vote.map_or(1, |vote| vote.term + 1));
             next.vote = Some(vote);
@@ -145,11 +151,11 @@ async fn compact(log: &Log, leave: u64, acked: &mut State, next: &mut State) -> 
     log.purge(frame.log_id()).await
 }
 
-/// A boundary beyond the log's end, and the log begun anew behind it.
-async fn restart(log: &Log, beyond: u64, acked: &mut State, next: &mut State) -> Result<()> {
+/// A boundary that the log does not hold, and the log begun anew behind it.
+async fn restart(log: &Log, index: u64, acked: &mut State, next: &mut State) -> Result<()> {
     let log_id = LogId {
         term: acked.last().map_or(1, |last| last.term) + 1,
-        index: acked.end() + beyond,
+        index,
     };
     let boundary = boundary(log_id, Offset(acked.next_offset() + 7));
     next.boundary = Some(boundary.clone());

@@ -38,6 +38,8 @@ pub(crate) enum Step {
     Roll,
     /// A boundary so far behind the end, and the log restarts there.
     Restart(u64),
+    /// A boundary of another leader's at all but so many entries, and the log restarts there.
+    Conflict(u64),
     Vote,
     Sync,
 }

@@ -1,6 +1,7 @@
 //! The end of a process and of the power, after every operation of a script and at random.
 
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
+use seriatim_runtime::mark;
 use seriatim_storage::Storage;
 use seriatim_storage::disk::sim::SimDisk;
 use std::{path::Path, sync::Arc, time::Duration};
@@ -80,61 +81,79 @@ fn ended(disk: &SimDisk, known: &Known, end: End) -> Known {
     found
 }
 
+/// A log of several segments that restarts within them, behind a boundary of another leader's.
+fn conflict() -> Vec<(usize, Step)> {
+    use Step::*;
+    vec![
+        (0, Append(2, 1, 900)),
+        (0, Append(7, 1, 1200)),
+        (0, Conflict(2)),
+        (0, Append(2, 1, 700)),
+        (0, Conflict(0)),
+    ]
+}
+
 /// Lets a script run for so many operations; whether it ended before them.
-fn ended_after(seed: u64, operations: u64, end: End) -> bool {
+fn ended_after(script: &[(usize, Step)], seed: u64, operations: u64, end: End) -> bool {
     let disk = SimDisk::new(seed);
     let faulty = Faulty::new(Arc::new(disk.clone()));
     faulty.stop_after(operations);
     let mut known = Known::default();
-    let finished = run(work(&faulty, &script(), &mut known)).is_ok();
+    let finished = run(work(&faulty, script, &mut known)).is_ok();
     let found = ended(&disk, &known, end);
     // And the log goes on.
     disk.kill_process();
     let mut known = found;
     let faulty = Faulty::new(Arc::new(disk.clone()));
-    run(work(&faulty, &script(), &mut known)).unwrap();
+    run(work(&faulty, script, &mut known)).unwrap();
     disk.crash();
     let _found = run(recovered(&disk, &known));
     finished
 }
 
-fn after_every_operation(seeds: std::ops::Range<u64>, end: End) {
-    let mut runs = 0;
+fn after_every_operation(script: &[(usize, Step)], seeds: std::ops::Range<u64>, end: End) {
     for seed in seeds {
         let mut operations = 0;
         loop {
-            let caught = std::panic::catch_unwind(|| ended_after(seed, operations, end));
+            let caught = std::panic::catch_unwind(|| ended_after(script, seed, operations, end));
             let Ok(finished) = caught else {
                 panic!("seed {seed}, {end:?} after {operations} operations");
             };
-            runs += 1;
             if finished {
                 break;
             }
             operations += 1;
         }
-        assert!(operations > 100, "{operations}");
+        assert!(operations > 2 * script.len() as u64, "{operations}");
     }
-    assert!(runs > 100);
 }
 
 #[test]
 fn power_loss_after_every_operation() {
-    after_every_operation(0..3, End::Power);
+    after_every_operation(&script(), 0..3, End::Power);
 }
 
 #[test]
 fn power_loss_after_every_operation_with_other_seeds() {
-    after_every_operation(3..6, End::Power);
+    after_every_operation(&script(), 3..6, End::Power);
 }
 
 #[test]
 fn a_kill_after_every_operation_and_power_loss_later() {
-    after_every_operation(20..21, End::Kill);
+    after_every_operation(&script(), 20..21, End::Kill);
+}
+
+/// What such a restart leaves over must not be taken for a part of the log behind the boundary.
+#[test]
+fn an_interrupted_restart_within_the_log_leaves_nothing_of_its_old_history() {
+    after_every_operation(&conflict(), 0..8, End::Power);
+    after_every_operation(&conflict(), 8..12, End::Kill);
+    let entered = mark::visits().find(|(name, _)| *name == "storage.recover.other-history");
+    assert!(entered.unwrap().1 > 0, "recovery met no old history");
 }
 
 fn random_step(rng: &mut SmallRng) -> Step {
-    match rng.random_range(0..23) {
+    match rng.random_range(0..24) {
         0..9 => Step::Append(
             rng.random_range(1..5),
             rng.random_range(1..4),
@@ -149,6 +168,7 @@ fn random_step(rng: &mut SmallRng) -> Step {
         17 | 18 => Step::Vote,
         20 => Step::Roll,
         21 | 22 => Step::Compact(rng.random_range(0..5)),
+        23 => Step::Conflict(rng.random_range(0..5)),
         _ => Step::Sync,
     }
 }
