@@ -9,6 +9,7 @@ mod moves;
 use std::{collections::BTreeMap, time::Duration};
 
 use common::{Nodes, deadline, eventually, topic};
+use moves::with_topic;
 use seriatim_cluster::{ClusterError, GROUPS_PARTITIONS, GROUPS_TOPIC, Refusal};
 use seriatim_proto::ids::{GroupId, NodeId, TopicPartition};
 use seriatim_runtime::{clock, net::Net};
@@ -293,14 +294,7 @@ async fn data_of_another_cluster_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_empty_folder_is_rebuilt_under_new_replica_ids() {
-    let mut nodes = Nodes::new(3);
-    nodes.start_all().await;
-    let _ = nodes
-        .cluster(1)
-        .create_topic(topic("t", 3, 3), deadline())
-        .await
-        .unwrap();
-    nodes.settled("t", 3).await;
+    let mut nodes = with_topic(3, 3, 3).await;
     let before = nodes.cluster(1).image();
     nodes.stop(3).await;
     nodes.dirs[2] = tempfile::TempDir::new().unwrap();
@@ -315,10 +309,7 @@ async fn an_empty_folder_is_rebuilt_under_new_replica_ids() {
         replicas.len() == 3
     })
     .await;
-    tokio::time::timeout(common::PATIENCE, cluster.ready())
-        .await
-        .unwrap()
-        .unwrap();
+    nodes.ready(3).await;
     nodes.settled("t", 3).await;
     for (_, number, partition) in cluster.image().partitions() {
         let old = before.topics["t"].partition(number).unwrap();
@@ -333,14 +324,7 @@ async fn an_empty_folder_is_rebuilt_under_new_replica_ids() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_metadata_log_that_is_found_damaged_is_rebuilt_under_a_new_replica_id() {
-    let mut nodes = Nodes::new(3);
-    nodes.start_all().await;
-    let _ = nodes
-        .cluster(1)
-        .create_topic(topic("t", 3, 3), deadline())
-        .await
-        .unwrap();
-    nodes.settled("t", 3).await;
+    let mut nodes = with_topic(3, 3, 3).await;
     let replica = |nodes: &Nodes| nodes.cluster(1).image().nodes[&NodeId(3)].controller_replica;
     let old = replica(&nodes);
     nodes.stop(3).await;
@@ -360,10 +344,7 @@ async fn a_metadata_log_that_is_found_damaged_is_rebuilt_under_a_new_replica_id(
         std::fs::remove_file(segment).unwrap();
     }
     nodes.start(3).await;
-    tokio::time::timeout(common::PATIENCE, nodes.cluster(3).ready())
-        .await
-        .unwrap()
-        .unwrap();
+    nodes.ready(3).await;
     eventually("the new replica is known", || replica(&nodes) > old).await;
     assert!(files().is_err(), "the damaged log is set aside");
     nodes.settled("t", 3).await;

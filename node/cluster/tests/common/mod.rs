@@ -210,12 +210,15 @@ impl Nodes {
         for node in 1..=self.dirs.len() {
             self.start(node).await;
         }
-        for node in self.running.values() {
-            tokio::time::timeout(PATIENCE, node.cluster.ready())
-                .await
-                .unwrap()
-                .unwrap();
+        for node in self.running.keys() {
+            self.ready(*node).await;
         }
+    }
+
+    /// Waits until a running node is ready.
+    pub(crate) async fn ready(&self, node: usize) {
+        let ready = clock::timeout(PATIENCE, self.cluster(node).ready());
+        ready.await.unwrap().unwrap();
     }
 
     pub(crate) async fn stop_all(&mut self) {

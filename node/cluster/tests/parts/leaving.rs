@@ -69,10 +69,7 @@ async fn a_node_is_decommissioned_and_forgotten() {
     started.stop().await;
     nodes.dirs[gone - 1] = tempfile::TempDir::new().unwrap();
     nodes.start(gone).await;
-    clock::timeout(PATIENCE, nodes.cluster(gone).ready())
-        .await
-        .unwrap()
-        .unwrap();
+    nodes.ready(gone).await;
     assert!(!cluster.image().node(id).unwrap().leaving);
     nodes.stop_all().await;
 }
@@ -126,10 +123,7 @@ async fn voters_come_and_go_with_the_nodes() {
     // The first seed is gone for good; the others restart without it.
     nodes.stop(2).await;
     nodes.start(2).await;
-    clock::timeout(PATIENCE, nodes.cluster(2).ready())
-        .await
-        .unwrap()
-        .unwrap();
+    nodes.ready(2).await;
     nodes.stop_all().await;
 }
 

@@ -14,7 +14,7 @@ use seriatim_cluster::{ClusterError, PartitionInfo, Refusal};
 use seriatim_proto::ids::{NodeId, PartitionId, ReplicaId, TopicPartition};
 use seriatim_runtime::clock;
 
-use crate::common::{Nodes, PATIENCE, deadline, eventually, topic};
+use crate::common::{Nodes, deadline, eventually, topic};
 
 const P0: PartitionId = PartitionId(0);
 
@@ -431,8 +431,7 @@ async fn a_new_node_gets_its_share() {
     let _created = created.await.unwrap();
     nodes.settled("t", 8).await;
     nodes.start(4).await;
-    let ready = nodes.cluster(4).ready();
-    clock::timeout(PATIENCE, ready).await.unwrap().unwrap();
+    nodes.ready(4).await;
     let dry = nodes.cluster(1).rebalance(true, deadline()).await.unwrap();
     assert!(!dry.is_empty() && !nodes.cluster(1).image().holds_replicas(NodeId(4)));
     let begun = nodes.cluster(2).rebalance(false, deadline()).await.unwrap();
