@@ -21,7 +21,7 @@ use openraft::{
 use parking_lot::Mutex;
 use seriatim_proto::ids::{GroupId, Offset, ReplicaId};
 use seriatim_storage::{
-    Boundary, LogId, LogKey, LogOptions, Storage, StorageOptions, Vote,
+    Boundary, Frame, Log, LogId, LogKey, LogOptions, Storage, StorageOptions, Vote,
     disk::{Disk, PosixDisk, sim::SimDisk},
 };
 
@@ -292,6 +292,17 @@ async fn a_vote_is_saved_only_once_the_entries_before_it_are_durable() {
     assert_eq!(storage.votes().vote(key).unwrap().term, 2);
 }
 
+/// Appends frames; they are durable on return.
+async fn append(log: &Log, frames: Vec<Frame>) {
+    let (tell, done) = tokio::sync::oneshot::channel();
+    log.append(
+        frames,
+        Box::new(move |result| assert_eq!(tell.send(result.is_ok()), Ok(()))),
+    )
+    .unwrap();
+    assert!(done.await.unwrap());
+}
+
 /// The suite reads no payloads; every kind must come back as it was.
 #[tokio::test]
 async fn payloads_come_back_from_the_log() {
@@ -315,14 +326,7 @@ async fn payloads_come_back_from_the_log() {
         all.push(codec::to_frame(entry, next).unwrap());
         (all, next)
     });
-    let (tell, done) = tokio::sync::oneshot::channel();
-    let log = &store.0.log;
-    log.append(
-        frames,
-        Box::new(move |result| assert_eq!(tell.send(result.is_ok()), Ok(()))),
-    )
-    .unwrap();
-    assert!(done.await.unwrap());
+    append(&store.0.log, frames).await;
     let read = store.try_get_log_entries(0..3).await.unwrap();
     assert!(matches!(read[0].payload, EntryPayload::Blank));
     assert!(matches!(&read[1].payload, EntryPayload::Membership(m) if *m == membership));
@@ -336,15 +340,9 @@ async fn payloads_come_back_from_the_log() {
 async fn a_read_of_what_was_purged_finds_nothing_and_fails_only_beyond_the_end() {
     let (_guard, mut store, _machine) = Builder { simulated: true }.build().await.unwrap();
     let log = store.0.log.clone();
-    let (tell, done) = tokio::sync::oneshot::channel();
     let blank = |index| RaftEntry::new_blank(to_raft(LogId { term: 1, index }));
     let frames = (0..8).map(|index| codec::to_frame(blank(index), Offset(0)).unwrap());
-    log.append(
-        frames.collect(),
-        Box::new(move |result| assert_eq!(tell.send(result.is_ok()), Ok(()))),
-    )
-    .unwrap();
-    assert!(done.await.unwrap());
+    append(&log, frames.collect()).await;
     log.purge(LogId { term: 1, index: 4 }).await.unwrap();
     let purged = store.0.limited_get_log_entries(0, 8).await.unwrap();
     assert!(purged.is_empty(), "{purged:?}");
