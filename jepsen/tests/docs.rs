@@ -6,6 +6,7 @@ use seriatim_jepsen::{
     check::check,
     history::{Header, History},
 };
+use seriatim_runtime::mark::MARKS;
 
 fn page(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -47,13 +48,21 @@ fn the_example_is_refused_once_it_loses_a_record() {
     assert!(!verdict.finding("lost-write").unwrap().holds, "{verdict}");
 }
 
+/// The names in the first column of the table that begins with this column.
+fn rows(page: &str, column: &str) -> BTreeSet<String> {
+    let (_, table) = page
+        .split_once(&format!("\n| {column} |"))
+        .expect("a table");
+    let rows = table
+        .lines()
+        .skip(1)
+        .take_while(|line| line.starts_with('|'));
+    let names = rows.filter_map(|row| row.strip_prefix("| `")?.split_once('`'));
+    names.map(|(name, _)| name.to_owned()).collect()
+}
+
 #[test]
 fn the_page_about_reliability_has_a_row_for_each_checker() {
-    let text = page("docs/reliability.md");
-    let rows = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
-    let rows: BTreeSet<String> = rows.map(|(name, _)| name.to_owned()).collect();
     let empty = History {
         header: Header::default(),
         ops: Vec::new(),
@@ -62,7 +71,23 @@ fn the_page_about_reliability_has_a_row_for_each_checker() {
         .checkers
         .into_iter()
         .map(|finding| finding.name);
+    let rows = rows(&page("docs/reliability.md"), "checker");
     assert_eq!(rows, names.collect::<BTreeSet<String>>());
+}
+
+#[test]
+fn the_page_about_reliability_has_a_row_for_each_branch_that_no_seed_entered() {
+    let text = page("docs/reliability.md");
+    let (_, never) = text.split_once("; never: ").expect("a campaign");
+    let (never, _) = never.split_once(" |").expect("its end");
+    let never = never
+        .split(", ")
+        .map(|name| name.trim_matches('`').to_owned());
+    let rows = rows(&text, "branch");
+    assert_eq!(rows, never.collect::<BTreeSet<String>>());
+    for name in rows {
+        assert!(MARKS.iter().any(|mark| mark.name == name), "{name}");
+    }
 }
 
 #[test]
