@@ -13,18 +13,21 @@ use seriatim_cluster::{
     Cluster, ClusterOptions, CreateTopic, GROUPS_PARTITIONS, GROUPS_TOPIC, LocalState,
 };
 use seriatim_consensus::{Consensus, ConsensusOptions, Lane, Role};
-use seriatim_groups::{GroupOptions, Groups, shard_of};
+use seriatim_groups::{GroupOptions, Groups, MemberStream, shard_of};
 use seriatim_proto::{
     ids::{NodeId, TopicPartition},
     v1,
 };
 use seriatim_runtime::{
     clock::{self, Instant},
+    mark,
     net::Net,
     task::TaskGroup,
 };
 use seriatim_storage::{Storage, StorageOptions, disk::PosixDisk};
 use tempfile::TempDir;
+use tokio::sync::mpsc::Receiver;
+use v1::{member_request::Request, member_response::Response};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -251,7 +254,7 @@ async fn come_back(groups: &Groups) -> v1::ErrorCode {
         last = response.response;
     }
     match last {
-        Some(v1::member_response::Response::Error(error)) => error.code(),
+        Some(Response::Error(error)) => error.code(),
         other => panic!("not an error: {other:?}"),
     }
 }
@@ -272,6 +275,76 @@ async fn a_coordinator_that_is_cut_off_denies_no_member() {
         told == v1::ErrorCode::LeaderNotAvailable || told == v1::ErrorCode::NotCoordinator,
         "{told:?}"
     );
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+/// Joins with a new member, until that has all partitions.
+async fn join(groups: &Groups, member: &str) -> (MemberStream, Receiver<v1::MemberResponse>) {
+    let join = v1::JoinGroup {
+        group: GROUP.to_owned(),
+        member_id: member.to_owned(),
+        topics: vec!["t".to_owned()],
+        ..v1::JoinGroup::default()
+    };
+    let (stream, mut responses) = groups.join(join).await.unwrap();
+    let told = clock::timeout(PATIENCE, async {
+        while let Some(response) = responses.recv().await {
+            match response.response {
+                Some(Response::Assignment(told)) if told.assigned.len() == 4 => return,
+                Some(Response::Error(error)) => panic!("{member}: {error:?}"),
+                _ => {}
+            }
+        }
+        panic!("{member}: the stream ended");
+    });
+    told.await.unwrap();
+    (stream, responses)
+}
+
+async fn leave((stream, _responses): (MemberStream, Receiver<v1::MemberResponse>)) {
+    let leave = v1::MemberRequest {
+        request: Some(Request::Leave(v1::Leave {})),
+    };
+    stream.receive(leave).await;
+    let left = clock::timeout(PATIENCE, stream.ended()).await;
+    left.unwrap();
+}
+
+/// The coordinator decides what becomes of a member while the group is there, and it is gone when that
+/// is applied: it has to decide again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_joins_a_group_that_is_deleted_meanwhile() {
+    let (_dirs, _addresses, nodes, _tp) = three_nodes().await;
+    let groups = &nodes[0].groups;
+    let superseded = || {
+        let mut visits = mark::visits();
+        let found = visits.find(|(name, _)| *name == "groups.update.superseded");
+        found.unwrap().1
+    };
+    let until = deadline();
+    for round in 0.. {
+        // With offsets the group outlives its member, and its generation is not that of a new one.
+        groups.commit(commit(GROUP, 1), deadline()).await.unwrap();
+        leave(join(groups, "before").await).await;
+
+        // A first member is decided about 100 ms after it came; the delete comes around then.
+        let late = Duration::from_millis(90 + round % 20);
+        let delete = async {
+            clock::sleep(late).await;
+            groups.delete(GROUP, deadline()).await
+        };
+        let (joined, deleted) = tokio::join!(join(groups, "after"), delete);
+        if let Err(error) = deleted {
+            assert_eq!(error.code(), v1::ErrorCode::GroupNotEmpty);
+        }
+        leave(joined).await;
+        if superseded() > 0 {
+            break;
+        }
+        assert!(clock::now() < until, "never met by a delete");
+    }
     for node in nodes {
         node.stop().await;
     }

@@ -21,6 +21,8 @@ mod confirm;
 mod error;
 mod fetch;
 mod machine;
+#[cfg(test)]
+mod machine_tests;
 mod partition;
 pub mod producer_table;
 mod retention;

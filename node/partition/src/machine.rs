@@ -186,7 +186,7 @@ impl Machine {
 
     /// The state as of an applied entry, or of a boundary behind it: from the last state that is
     /// stored, by applying what follows it again.
-    async fn state_at(&self, upto: LogId) -> Result<State, SmError> {
+    pub(crate) async fn state_at(&self, upto: LogId) -> Result<State, SmError> {
         let failed =
             |error: &dyn std::error::Error| SmError::new(seriatim_proto::error::chain(error));
         loop {
