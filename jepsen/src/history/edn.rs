@@ -6,6 +6,8 @@
 //!   it again, by two assignments (or subscriptions) before the poll.
 //! - Every acknowledged value must be read. Values that nobody could read to the end ([`unread`]) are
 //!   left out of their sends.
+//! - It takes the writer of a value from completions only. What never completed does so at the end, as
+//!   `:info`.
 //! - What breaks is the process `:nemesis`.
 
 use std::{
@@ -22,7 +24,8 @@ use super::{
 impl History {
     /// Writes everything that Jepsen's checker knows, an entry a line.
     pub fn write_edn(&self, out: impl Write) -> io::Result<()> {
-        let completions = operations(&self.ops).into_iter().filter_map(|operation| {
+        let operations = operations(&self.ops);
+        let completions = operations.iter().filter_map(|operation| {
             let completed = operation.completed?;
             Some((operation.invoked.index, completed))
         });
@@ -35,6 +38,14 @@ impl History {
         };
         for op in &self.ops {
             writer.entry(op)?;
+        }
+        let end = self.ops.last().map_or(0, |last| last.time);
+        for operation in operations.iter().filter(|it| it.completed.is_none()) {
+            writer.entry(&Op {
+                kind: Kind::Info,
+                time: end,
+                ..operation.invoked.clone()
+            })?;
         }
         writer.out.flush()
     }
@@ -342,6 +353,20 @@ mod tests {
                 "{:index 7, :type :info, :f :send, :value [[:send 3 [nil 9]]], :error \"\"}",
                 "{:index 8, :process :nemesis, :type :info, :f :start-power-loss, :value \"n1\"}",
             ]
+        );
+    }
+
+    #[test]
+    fn what_never_completed_ends_in_doubt() {
+        let recorder = Recorder::new(|| Duration::ZERO);
+        let _open = recorder.invoke(Process::Client(0), Some(1), send(&[7], None));
+        let asked = Action::Poll(Poll::default());
+        let pending = recorder.invoke(Process::Client(1), None, asked);
+        recorder.ok(pending, poll(0, &[(4, 7)], false));
+        let lines = edn(recorder.take());
+        assert_eq!(
+            lines.last().unwrap(),
+            "{:index 3, :type :info, :f :send, :value [[:send 3 [nil 7]]], :node \"n1\"}"
         );
     }
 
