@@ -70,10 +70,7 @@ impl Client {
                 let answer = answer.map_err(|status| ClientError::from_status(&address, status))?;
                 let found = answer.into_inner().coordinators.into_iter().next();
                 let missing = || ClientError::invalid("a node names no coordinator");
-                let found = found.ok_or_else(missing)?;
-                found.error.map_or(Ok(found.grpc_address), |error| {
-                    Err(ClientError::server(error))
-                })
+                address_of(found.ok_or_else(missing)?)
             }
         });
         let address = found.await?;
@@ -162,6 +159,23 @@ impl Client {
     }
 }
 
+/// Where the coordinator is. Nodes up to 0.1.0 name one whose address they have not heard of without an
+/// error.
+fn address_of(found: v1::Coordinator) -> Result<String, ClientError> {
+    if let Some(error) = found.error {
+        return Err(ClientError::server(error));
+    }
+    if found.grpc_address.is_empty() {
+        let text = format!(
+            "a node has not heard yet where node {} is, which coordinates the group",
+            found.node_id
+        );
+        let error = v1::Error::new(ErrorCode::LeaderNotAvailable, text);
+        return Err(ClientError::server(error));
+    }
+    Ok(found.grpc_address)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,5 +207,16 @@ mod tests {
             let _address = known.note(&n.to_string(), "a:1");
         }
         assert!(known.known.lock().len() <= KNOWN_MAX);
+    }
+
+    #[test]
+    fn a_coordinator_without_an_address_is_looked_for_again() {
+        let at = |grpc_address: &str| v1::Coordinator {
+            node_id: 4,
+            grpc_address: grpc_address.to_owned(),
+            ..v1::Coordinator::default()
+        };
+        assert_eq!(address_of(at("n4:1")).unwrap(), "n4:1");
+        assert!(address_of(at("")).unwrap_err().is_retryable());
     }
 }

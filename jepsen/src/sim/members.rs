@@ -118,6 +118,11 @@ async fn coordinator(client: &Client) -> u64 {
         return client.any_node();
     };
     let first = found.coordinators.first();
+    if let Some(found) = first.filter(|it| it.error.is_none() && it.grpc_address.is_empty()) {
+        client.note_impossible(format!(
+            "node {node} named a coordinator nowhere: {found:?}"
+        ));
+    }
     first
         .map(|found| found.node_id)
         .filter(|&node| node != 0)

@@ -171,10 +171,15 @@ impl Broker {
             .node(node)
             .map(|node| node.grpc_addr.clone())
             .unwrap_or_default();
-        let mut error = v1::Error::new(
-            ErrorCode::NotLeader,
-            format!("partition {tp} is led by node {node} at {address}; ask it"),
-        );
+        let text = if address.is_empty() {
+            format!(
+                "partition {tp} is led by node {node}, whose address this node has not heard of yet; \
+                 ask another node"
+            )
+        } else {
+            format!("partition {tp} is led by node {node} at {address}; ask it")
+        };
+        let mut error = v1::Error::new(ErrorCode::NotLeader, text);
         error.leader = Some(v1::LeaderHint {
             node_id: node.0,
             grpc_address: address,

@@ -124,22 +124,9 @@ impl Groups {
         if !known && !cluster.wait_for_leaders(GROUPS_TOPIC, deadline).await {
             tracing::debug!("not every partition of groups has a leader in time");
         }
-        let coordinator = |group: &String| {
-            let shard = shard_of(group, self.0.options.shards);
-            match cluster.leader(&errors::partition(shard)) {
-                Some(leader) => v1::Coordinator {
-                    group: group.clone(),
-                    error: None,
-                    node_id: leader.node.0,
-                    grpc_address: errors::address(&cluster, leader.node),
-                },
-                None => v1::Coordinator {
-                    group: group.clone(),
-                    error: Some(errors::no_leader(&cluster, shard)),
-                    ..v1::Coordinator::default()
-                },
-            }
-        };
+        let shards = self.0.options.shards;
+        let coordinator =
+            |group: &String| errors::coordinator(&cluster, group, shard_of(group, shards));
         Ok(groups.iter().map(coordinator).collect())
     }
 
