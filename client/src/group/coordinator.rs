@@ -159,8 +159,7 @@ impl Client {
     }
 }
 
-/// Where the coordinator is. Nodes up to 0.1.0 name one whose address they have not heard of without an
-/// error.
+/// Where the coordinator is. Older nodes name one whose address they have not heard of without an error.
 fn address_of(found: v1::Coordinator) -> Result<String, ClientError> {
     if let Some(error) = found.error {
         return Err(ClientError::server(error));

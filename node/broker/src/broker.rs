@@ -167,22 +167,18 @@ impl Broker {
             );
         };
         let image = self.cluster.image();
-        let address = image
-            .node(node)
-            .map(|node| node.grpc_addr.clone())
-            .unwrap_or_default();
-        let text = if address.is_empty() {
-            format!(
+        let address = image.grpc_addr(node);
+        let text = match address {
+            Some(address) => format!("partition {tp} is led by node {node} at {address}; ask it"),
+            None => format!(
                 "partition {tp} is led by node {node}, whose address this node has not heard of yet; \
                  ask another node"
-            )
-        } else {
-            format!("partition {tp} is led by node {node} at {address}; ask it")
+            ),
         };
         let mut error = v1::Error::new(ErrorCode::NotLeader, text);
         error.leader = Some(v1::LeaderHint {
             node_id: node.0,
-            grpc_address: address,
+            grpc_address: address.unwrap_or_default().to_owned(),
             leader_epoch: epoch.0,
             log_id: image.partition(tp).map_or(ANY_LOG, |info| info.group.0),
         });

@@ -134,6 +134,13 @@ impl Image {
         self.nodes.get(&id).map(|node| &**node)
     }
 
+    /// Where a node's native API is. `None` where this image does not tell: others hear from a node before
+    /// their image has it, and founders are in the image before they register.
+    pub fn grpc_addr(&self, id: NodeId) -> Option<&str> {
+        let address = self.node(id).map(|node| node.grpc_addr.as_str());
+        address.filter(|address| !address.is_empty())
+    }
+
     /// The nodes that may get replicas.
     pub fn staying(&self) -> impl Iterator<Item = &Arc<NodeInfo>> {
         self.nodes.values().filter(|node| !node.leaving)

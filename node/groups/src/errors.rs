@@ -23,8 +23,9 @@ pub(crate) fn not_coordinator(cluster: &Cluster, shard: u32) -> v1::Error {
     let Some(leader) = leader.filter(|leader| leader.node != me) else {
         return no_leader(cluster, shard);
     };
-    let address = address(cluster, leader.node);
-    let text = match &address {
+    let image = cluster.image();
+    let address = image.grpc_addr(leader.node);
+    let text = match address {
         Some(address) => format!(
             "the group is coordinated by node {} at {address}; ask it",
             leader.node
@@ -34,7 +35,7 @@ pub(crate) fn not_coordinator(cluster: &Cluster, shard: u32) -> v1::Error {
     let mut error = v1::Error::new(ErrorCode::NotCoordinator, text);
     error.leader = Some(v1::LeaderHint {
         node_id: leader.node.0,
-        grpc_address: address.unwrap_or_default(),
+        grpc_address: address.unwrap_or_default().to_owned(),
         leader_epoch: leader.epoch.0,
         ..v1::LeaderHint::default()
     });
@@ -55,42 +56,36 @@ pub(crate) fn no_leader(cluster: &Cluster, shard: u32) -> v1::Error {
     v1::Error::new(ErrorCode::LeaderNotAvailable, text)
 }
 
-/// Where a node's native API is. `None` where this node has not heard of that: it may hear from a leader
-/// before its image tells of that node, and founders are in the image before they register.
-fn address(cluster: &Cluster, node: NodeId) -> Option<String> {
-    let image = cluster.image();
-    let address = image.node(node).map(|node| node.grpc_addr.clone());
-    address.filter(|address| !address.is_empty())
-}
-
 fn unknown(node: NodeId) -> String {
     format!("node {node}, whose address this node has not heard of yet; ask another node")
 }
 
 /// Who coordinates a group, or that this node cannot tell.
 pub(crate) fn coordinator(cluster: &Cluster, group: &str, shard: u32) -> v1::Coordinator {
-    let group = group.to_owned();
-    let error = match cluster.leader(&partition(shard)) {
-        Some(leader) => match address(cluster, leader.node) {
-            Some(grpc_address) => {
-                return v1::Coordinator {
-                    group,
-                    error: None,
-                    node_id: leader.node.0,
-                    grpc_address,
-                };
-            }
+    let image = cluster.image();
+    let found = match cluster.leader(&partition(shard)) {
+        None => Err(no_leader(cluster, shard)),
+        Some(leader) => match image.grpc_addr(leader.node) {
+            Some(address) => Ok((leader.node, address)),
             None => {
                 let text = format!("the group is coordinated by {}", unknown(leader.node));
-                v1::Error::new(ErrorCode::LeaderNotAvailable, text)
+                Err(v1::Error::new(ErrorCode::LeaderNotAvailable, text))
             }
         },
-        None => no_leader(cluster, shard),
     };
-    v1::Coordinator {
-        group,
-        error: Some(error),
-        ..v1::Coordinator::default()
+    let group = group.to_owned();
+    match found {
+        Ok((node, address)) => v1::Coordinator {
+            group,
+            error: None,
+            node_id: node.0,
+            grpc_address: address.to_owned(),
+        },
+        Err(error) => v1::Coordinator {
+            group,
+            error: Some(error),
+            ..v1::Coordinator::default()
+        },
     }
 }
 
