@@ -323,11 +323,6 @@ async fn leave((stream, _responses): (MemberStream, Receiver<v1::MemberResponse>
 async fn a_member_joins_a_group_that_is_deleted_meanwhile() {
     let (_dirs, _addresses, nodes, _tp) = three_nodes().await;
     let groups = &nodes[0].groups;
-    let superseded = || {
-        let mut visits = mark::visits();
-        let found = visits.find(|(name, _)| *name == "groups.update.superseded");
-        found.unwrap().1
-    };
     let until = deadline();
     for round in 0.. {
         // With offsets the group outlives its member, and its generation is not that of a new one.
@@ -345,7 +340,7 @@ async fn a_member_joins_a_group_that_is_deleted_meanwhile() {
             assert_eq!(error.code(), v1::ErrorCode::GroupNotEmpty);
         }
         leave(joined).await;
-        if superseded() > 0 {
+        if mark::visits_of("groups.update.superseded") > 0 {
             break;
         }
         assert!(clock::now() < until, "never met by a delete");

@@ -103,9 +103,7 @@ async fn polled<F: Future>(mut future: Pin<&mut F>, times: usize) -> Option<F::O
 }
 
 fn visits() -> u64 {
-    let mut visits = mark::visits();
-    let found = visits.find(|(name, _)| *name == "partition.boundary.moved");
-    found.unwrap().1
+    mark::visits_of("partition.boundary.moved")
 }
 
 /// The boundary moves to this entry after so many steps of making a state; `false` if that takes fewer.

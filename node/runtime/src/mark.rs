@@ -382,6 +382,13 @@ pub fn visits() -> impl Iterator<Item = (&'static str, u64)> {
     MARKS.iter().map(|mark| mark.name).zip(counts)
 }
 
+/// How often the branch of this name was entered, for the tests of rare branches. Panics where there is
+/// none of that name.
+pub fn visits_of(name: &str) -> u64 {
+    let found = visits().find(|(known, _)| *known == name);
+    found.expect("a mark").1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
