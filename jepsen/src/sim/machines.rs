@@ -33,6 +33,7 @@ const CLIENTS: &str = "c";
 #[derive(Debug)]
 pub struct Machines {
     disks: Vec<(u64, SimDisk)>,
+    founders: u64,
     switchboard: Switchboard,
     views: Views,
     forgets_producers: bool,
@@ -53,6 +54,7 @@ impl Machines {
         });
         Self {
             disks: disks.collect(),
+            founders: nodes,
             switchboard,
             views: Views::default(),
             forgets_producers: forgets,
@@ -72,6 +74,13 @@ impl Machines {
     #[must_use]
     pub const fn with_shards(mut self, shards: u32) -> Self {
         self.shards = shards;
+        self
+    }
+
+    /// The same nodes, of which the first ones form the cluster and the others join it.
+    #[must_use]
+    pub const fn with_founders(mut self, founders: u64) -> Self {
+        self.founders = founders;
         self
     }
 
@@ -105,7 +114,7 @@ impl Machines {
         world.net().power_on(&host);
         let spec = NodeSpec {
             id: node,
-            nodes: u64::try_from(self.disks.len()).unwrap_or(u64::MAX),
+            founders: self.founders,
             disk: disk.clone(),
             net: world.net().host(&host),
             switchboard: self.switchboard.clone(),
@@ -115,6 +124,11 @@ impl Machines {
             shards: self.shards,
         };
         world.boot(&host, node::run(spec))
+    }
+
+    /// Starts the nodes that form the cluster.
+    pub fn boot_founders(&self, world: &mut World) -> io::Result<()> {
+        (1..=self.founders).try_for_each(|node| self.boot(world, node))
     }
 
     /// Starts every node that is down.

@@ -53,8 +53,8 @@ const RESTART: Duration = Duration::from_millis(500);
 pub struct NodeSpec {
     /// From 1.
     pub id: u64,
-    /// Nodes of the cluster.
-    pub nodes: u64,
+    /// Nodes that form the cluster; those after them join it.
+    pub founders: u64,
     /// Its disk.
     pub disk: SimDisk,
     /// Its network.
@@ -169,7 +169,7 @@ async fn start(spec: &NodeSpec, tasks: &TaskGroup) -> anyhow::Result<Running> {
     let consensus = Consensus::new(options, storage.clone(), lane.clone());
     let options = ClusterOptions {
         node_id,
-        seeds: (1..=spec.nodes).map(address).collect(),
+        seeds: (1..=spec.founders).map(address).collect(),
         replication_addr: address(spec.id),
         grpc_addr: grpc_address(spec.id),
         retention_interval: RETENTION,

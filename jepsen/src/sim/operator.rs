@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use seriatim_cluster::GROUPS_TOPIC;
 use seriatim_proto::v1;
 use seriatim_runtime::{clock, rng};
 
@@ -22,16 +23,21 @@ pub const REPLICAS: usize = 3;
 /// How long nodes may take to agree on what there is, once nobody changes it.
 const AGREE: Duration = Duration::from_secs(20);
 
-/// Moves partitions to nodes drawn at random, and now and then turns a move round.
-pub async fn moves(client: Client) {
+/// Moves partitions to nodes drawn at random, and now and then turns a move round; those of the consumer
+/// groups, too, if it is told how many there are.
+pub async fn moves(client: Client, groups: Option<u32>) {
     while !client.stopping() {
         client.pause(Duration::from_secs(4)).await;
-        let Some(partition) = any_partition(&client) else {
+        let (topic, partitions) = match groups {
+            Some(shards) if rng::below(2) == 0 => (GROUPS_TOPIC, shards.into()),
+            _ => (TOPIC, u64::try_from(client.partitions).unwrap_or_default()),
+        };
+        let Some(partition) = any_of(partitions) else {
             return;
         };
         let cancel = rng::below(6) == 0;
         let request = v1::ReassignRequest {
-            topic: TOPIC.to_owned(),
+            topic: topic.to_owned(),
             partition,
             nodes: if cancel {
                 Vec::new()
@@ -49,8 +55,8 @@ pub async fn moves(client: Client) {
     }
 }
 
-fn any_partition(client: &Client) -> Option<i32> {
-    let count = u64::try_from(client.partitions).ok().filter(|&n| n > 0)?;
+fn any_of(partitions: u64) -> Option<i32> {
+    let count = Some(partitions).filter(|&n| n > 0)?;
     i32::try_from(rng::below(count)).ok()
 }
 

@@ -71,6 +71,9 @@ pub struct Options {
     pub retention: bool,
     /// Whether an operator moves replicas meanwhile.
     pub operator: bool,
+    /// When the last node joins the others, from the start of the load: it is not there before, and what
+    /// the operator moves are replicas of the consumer groups as well. All form the cluster if absent.
+    pub joins_after: Option<Duration>,
     /// Whether clients of the real library work too, over gRPC.
     pub real: bool,
     /// Virtual time in which faults begin.
@@ -93,6 +96,7 @@ impl Default for Options {
             shards: 2,
             retention: false,
             operator: false,
+            joins_after: None,
             real: false,
             faults_for: Duration::from_secs(20),
             recovery_max: Duration::from_secs(10),
@@ -105,8 +109,8 @@ impl Default for Options {
 
 impl Options {
     /// The same, with what only some runs have: every second seed has a fourth node, some a fifth, and
-    /// an operator; every third one clients of the real library; some have one partition, some as
-    /// many shards of the consumer groups as a cluster has by default.
+    /// an operator; in some the fourth joins later; every third one has clients of the real library; some
+    /// have one partition, some as many shards of the consumer groups as a cluster has by default.
     #[must_use]
     pub fn of_seed(&self, seed: u64) -> Self {
         let operator = seed % 2 == 1;
@@ -119,6 +123,7 @@ impl Options {
             retention: seed % 4 == 2 || seed % 8 == 3,
             shards: if seed % 16 == 7 { 8 } else { self.shards },
             operator,
+            joins_after: (seed % 16 == 9).then(|| Duration::from_secs(2 + seed / 16 % 16)),
             real: seed % 3 == 2,
             ..self.clone()
         }
@@ -238,6 +243,7 @@ impl Run {
             options.lying_disks,
             options.forgets_producers,
         )
+        .with_founders(options.nodes - u64::from(options.joins_after.is_some()))
         .with_grpc(options.real)
         .with_shards(options.shards);
         let recorder = Recorder::new(sim::clock::time);
@@ -348,7 +354,7 @@ impl Run {
     }
 
     fn form(&mut self) -> io::Result<bool> {
-        self.machines.boot_all(&mut self.world)?;
+        self.machines.boot_founders(&mut self.world)?;
         let (partitions, retention) = (self.options.partitions, self.options.retention);
         let crew = self.crew(|client| {
             let topics = [(TOPIC, partitions), (CELLS, 2)];
@@ -391,7 +397,9 @@ impl Run {
             real.push(self.real_crew(jobs)?);
         }
         if self.options.operator {
-            let operator = self.crew(|client| vec![Box::pin(operator::moves(client.clone()))])?;
+            let groups = self.options.joins_after.map(|_| self.options.shards);
+            let operator =
+                self.crew(|client| vec![Box::pin(operator::moves(client.clone(), groups))])?;
             self.faults()?;
             operator.stop.store(true, Ordering::Relaxed);
         } else {
@@ -472,7 +480,12 @@ impl Run {
         if !self.from_birth {
             self.nemesis.begin(begin);
         }
+        let mut joins_at = self.options.joins_after.map(|after| begin + after);
         while !self.nemesis.is_over() || self.world.now() < begin + self.options.faults_for {
+            if joins_at.is_some_and(|at| at <= self.world.now()) {
+                joins_at = None;
+                self.machines.boot(&mut self.world, self.options.nodes)?;
+            }
             self.act()?;
             self.world.step();
         }
