@@ -33,7 +33,7 @@ struct Cli {
     command: Command,
     /// Plant this bug; `mutants/` has them all.
     #[cfg(feature = "mutants")]
-    #[arg(long, global = true, env = "SERIATIM_MUTANT", value_name = "NAME")]
+    #[arg(long, global = true, env = seriatim_jepsen::sim::fleet::MUTANT, value_name = "NAME")]
     mutant: Option<String>,
 }
 

@@ -26,6 +26,10 @@ const RESULT_BYTES_MAX: usize = 16 << 20;
 /// What is kept of a child's standard error: its end.
 const STDERR_BYTES: usize = 32 << 10;
 
+/// The variable by which a child learns which planted bug is its own: that of this process.
+#[cfg(feature = "mutants")]
+pub const MUTANT: &str = "SERIATIM_MUTANT";
+
 /// How the children are started.
 #[derive(Debug, Clone)]
 pub struct Fleet {
@@ -165,7 +169,12 @@ impl Fleet {
                 Stdio::piped()
             }
         };
-        let mut child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        #[cfg(feature = "mutants")]
+        if let Some(name) = seriatim_runtime::mutant::chosen() {
+            let _command = command.env(MUTANT, name);
+        }
+        let mut child = command
             .args(&self.args)
             .args(
                 trace

@@ -130,7 +130,7 @@ pub const fn on(_mutant: Mutant) -> bool {
 }
 
 #[cfg(feature = "mutants")]
-pub use chosen::{UnknownMutant, choose, on};
+pub use chosen::{UnknownMutant, choose, chosen, on};
 
 #[cfg(feature = "mutants")]
 mod chosen {
@@ -174,6 +174,12 @@ mod chosen {
         Err(UnknownMutant::Chosen(chosen.name()))
     }
 
+    /// The name of the bug that happens in this process.
+    #[must_use]
+    pub fn chosen() -> Option<&'static str> {
+        CHOSEN.get().map(|mutant| mutant.name())
+    }
+
     /// Whether this bug is to happen.
     #[must_use]
     pub fn on(mutant: Mutant) -> bool {
@@ -192,16 +198,17 @@ mod tests {
     #[cfg(feature = "mutants")]
     #[test]
     fn names_are_distinct_and_one_is_chosen() {
-        use super::{Mutant, UnknownMutant, choose, on};
+        use super::{Mutant, UnknownMutant, choose, chosen, on};
 
         let mut names: Vec<_> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), Mutant::ALL.len());
-        assert!(!on(Mutant::VoteForTwo));
+        assert!(!on(Mutant::VoteForTwo) && chosen().is_none());
         let unknown = choose("none-of-them");
         assert_eq!(unknown, Err(UnknownMutant::Name("none-of-them".to_owned())));
         choose("vote-for-two").unwrap();
+        assert_eq!(chosen(), Some("vote-for-two"));
         assert!(on(Mutant::VoteForTwo) && !on(Mutant::AckBeforeFsync));
         choose("vote-for-two").unwrap();
         assert_eq!(
