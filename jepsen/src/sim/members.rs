@@ -114,6 +114,7 @@ async fn coordinator(client: &Client) -> u64 {
         groups: vec![GROUP.to_owned()],
     });
     let found = client.rpc.call(node, call, PATIENCE).await;
+    tracing::debug!(node, ?found, "who coordinates the group?");
     let Ok(Answer::Coordinators(found)) = found else {
         return client.any_node();
     };

@@ -107,6 +107,8 @@ mutants! {
     ReleaseIgnored = "release-ignored",
     /// A coordinator answers without asking whether it still is one.
     StaleCoordinatorServes = "stale-coordinator-serves",
+    /// A node names a coordinator whose address it has not heard of.
+    CoordinatorWithoutAddress = "coordinator-without-address",
     /// The position of a shard is stored without what changed on the way to it.
     GroupOffsetsNotStored = "group-offsets-not-stored",
     /// A replica that comes back to a node gets the id that it had there.
