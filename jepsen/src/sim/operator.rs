@@ -56,8 +56,8 @@ pub async fn moves(client: Client, groups: Option<u32>) {
 }
 
 fn any_of(partitions: u64) -> Option<i32> {
-    let count = Some(partitions).filter(|&n| n > 0)?;
-    i32::try_from(rng::below(count)).ok()
+    let any = (partitions > 0).then(|| rng::below(partitions))?;
+    i32::try_from(any).ok()
 }
 
 fn some_nodes(client: &Client) -> Vec<u64> {
